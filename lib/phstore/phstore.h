@@ -29,8 +29,8 @@
  *   helper threads touch only the shared state.
  * - killed processes: every process may be killed at any instruction. Locks
  *   are robust, the next user repairs what was half done.
- * - one folder, two handles in one process: allowed, they are as
- *   independent as two processes.
+ * - one folder, two handles in one process: the second phstore_open()
+ *   returns PHSTORE_ERR_BUSY (read-only handles do not count).
  * - network file systems: not supported (mmap coherence and OFD locks).
  * - tmpfs: refused by phstore_open() unless PHSTORE_OPEN_ALLOW_VOLATILE,
  *   as a host crash would lose what was acknowledged as durable.
@@ -199,10 +199,10 @@ const char *phstore_errname(enum phstore_err err);
 
 /**
  * @brief The last error's file and reason, for people.
- * @return valid until the next call on this store (or, with store NULL,
- *         until this thread's next phstore_open); "" when there was none.
+ * @return a text of this thread, valid until its next failing call of this
+ *         library; "" when there was none.
  */
-const char *phstore_last_error(struct phstore *store);
+const char *phstore_last_error(void);
 
 /**
  * @brief Open a store; recovers it when no other process has it open.
@@ -303,7 +303,8 @@ enum phstore_err phstore_barrier(struct phstore *store,
  * @brief As phstore_barrier() without blocking the event loop.
  *
  * A helper thread of this process waits or leads the sync; freeing the
- * request only stops waiting for it.
+ * request only stops waiting for it. The store must not be closed inside a
+ * request's callback.
  */
 struct tevent_req *phstore_barrier_send(TALLOC_CTX *mem_ctx,
 					struct tevent_context *ev,

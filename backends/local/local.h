@@ -1,0 +1,356 @@
+/*
+ * phstore local backend: what its files share
+ *
+ * SPDX-License-Identifier: LGPL-3.0-or-later
+ */
+
+/**
+ * @file local.h
+ *
+ * @brief A log of segments in a folder, shared by the processes of a host.
+ *
+ * The bytes on disk and the validity rule stand in docs/DISK_FORMAT.md; this
+ * is the shared memory beside it.
+ *
+ * Who may touch what (struct local_shared):
+ *
+ *   append mutex  head, segs, index (tdb and its accounting), latched
+ *   sync mutex    held by the leader of a group commit while it syncs
+ *   maint mutex   compaction, spare segments, superblock
+ *
+ * Order: maint before sync before append. No disk sync and no wait happens
+ * under the append mutex. All three are robust: a process may die at any
+ * instruction. What a dead owner leaves:
+ *
+ *   append  every step publishes with one store (head, seg_end, seg_begin);
+ *           what was not published is written again by the next. The index
+ *           is derived from the log: `indexed` tells how far it is, it is
+ *           caught up; if the owner died inside tdb (`index_busy`), it is
+ *           rebuilt into a new file
+ *   sync    nothing: `durable` is stored after the syncs
+ *   maint   superblocks alternate; copies made twice are harmless
+ */
+
+#ifndef PHSTORE_LOCAL_H
+#define PHSTORE_LOCAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <tdb.h>
+
+#include "phstore_private.h"
+
+#define LOCAL_FORMAT_VERSION 1
+
+#define LOCAL_SEGMENT_MIN (64 * 1024)
+#define LOCAL_SEGMENT_MAX (1024 * 1024 * 1024)
+#define LOCAL_SEGMENT_DEFAULT (8 * 1024 * 1024)
+
+/* Segments in the log at most; with the default size 32 GiB. */
+#define LOCAL_MAX_SEGMENTS 4096
+/* Prepared segments kept. */
+#define LOCAL_MAX_SPARES 2
+/* Damaged regions remembered; more are counted only. */
+#define LOCAL_MAX_DAMAGE 64
+/* Segment files a process keeps open. */
+#define LOCAL_FD_CACHE 8
+
+#define LOCAL_SUPER_SIZE 4096
+#define LOCAL_SUPER_LEN 128
+#define LOCAL_SEG_HDR 64
+
+/* Where log position `start` to `start + size` lies; a file per segment. */
+struct local_seg {
+	uint64_t segno;
+	uint64_t start;		/* LSN of byte 0 of the file */
+	uint64_t size;
+	uint64_t damaged;	/* bytes in it that recovery could not read */
+};
+
+struct local_super {
+	uint64_t seq;		/* the valid one with the higher seq counts */
+	uint8_t uuid[16];
+	uint64_t segment_size;
+	uint64_t epoch;
+	uint64_t epoch_start;	/* LSN where this epoch's frames begin */
+	uint64_t tail_segno;
+	uint64_t tail_lsn;
+	uint64_t durable;	/* everything below was synced */
+	uint64_t num_damaged;	/* regions ever found */
+};
+
+enum local_damage_reason {
+	LOCAL_DAMAGE_FRAME = 0,
+	LOCAL_DAMAGE_MISSING = 1,
+	LOCAL_DAMAGE_HEADER = 2,
+	LOCAL_DAMAGE_TRUNCATED = 3,
+};
+
+struct local_damage {
+	uint64_t lsn;
+	uint64_t len;
+	uint64_t segno;
+	uint64_t ofs;
+	uint32_t reason;	/* enum local_damage_reason */
+};
+
+#define LOCAL_SHARED_MAGIC 0x3145524148534850ULL	/* "PHSHARE1" */
+
+/* The mapped `state` file. Not a disk format: made anew at every start. */
+struct local_shared {
+	uint64_t magic;
+	uint32_t size;			/* sizeof(struct local_shared) */
+	_Atomic uint32_t ready;
+	char boot_id[40];
+
+	pthread_mutex_t append;
+	pthread_mutex_t sync;
+	pthread_mutex_t maint;
+
+	/* the log */
+	_Atomic uint64_t head;		/* next byte to append */
+	_Atomic uint64_t durable;	/* synced below this */
+	_Atomic uint64_t tail;		/* start of the first segment */
+	_Atomic uint32_t seg_begin;	/* ring indexes, never wrapped */
+	_Atomic uint32_t seg_end;
+	struct local_seg segs[LOCAL_MAX_SEGMENTS];
+	uint64_t dir_dirty;		/* folder changes made, */
+	_Atomic uint64_t dir_synced;	/* and synced */
+	_Atomic uint32_t spare_ready[LOCAL_MAX_SPARES];
+
+	/* the index */
+	uint32_t index_gen;
+	uint32_t index_busy;
+	uint64_t indexed;
+	_Atomic uint64_t live_bytes;
+	_Atomic uint64_t num_records;
+	_Atomic uint64_t num_tombstones;
+
+	/* group commit, see local_sync.c */
+	_Atomic uint32_t sync_gen;	/* futex: bumped when a sync ended */
+	_Atomic uint32_t arrivals;	/* futex: barriers that came to wait */
+	_Atomic uint32_t leader_waits;	/* leader sleeps on arrivals */
+	_Atomic uint32_t returned;	/* of the last group, back already */
+	_Atomic uint32_t last_group;	/* how many the last sync answered */
+	_Atomic uint64_t sync_no;	/* syncs done, number of the last one */
+	uint32_t arrivals_synced;	/* arrivals the last sync covered */
+	_Atomic uint64_t sync_ns_avg;
+
+	_Atomic uint32_t latched;	/* errno of a failed sync, or 0 */
+
+	struct local_super super;	/* the one on disk, under maint */
+
+	/* what recovery found */
+	_Atomic uint32_t num_damage;
+	struct local_damage damage[LOCAL_MAX_DAMAGE];
+	uint64_t torn_tail_bytes;
+	uint64_t recovery_us;
+
+	/* counters */
+	_Atomic uint64_t num_appends;
+	_Atomic uint64_t num_elided;
+	_Atomic uint64_t appended_bytes;
+	_Atomic uint64_t num_syncs;
+	_Atomic uint64_t num_meta_syncs;
+	_Atomic uint64_t num_barriers;
+	_Atomic uint64_t num_compacted;
+	_Atomic uint64_t num_owner_deaths;
+	_Atomic uint64_t sync_ns_total;
+	_Atomic uint64_t sync_ns_max;
+	_Atomic uint64_t barrier_us[PHSTORE_LATENCY_BUCKETS];
+};
+
+struct local_fd {
+	uint64_t segno;
+	int fd;
+	uint32_t users;		/* not to be closed */
+	uint64_t used;		/* for least recently used */
+};
+
+/* One process's handle. */
+struct local_store {
+	struct phstore *store;
+	struct local_shared *shared;	/* mapped; read-only: private memory */
+	int dir_fd;
+	int lock_fd;
+	int super_fd;
+	uint32_t seed;			/* of frame checksums, from the uuid */
+
+	struct tdb_context *index;	/* under the append mutex */
+	uint32_t index_gen;
+
+	pthread_mutex_t fd_mutex;	/* this process's threads */
+	struct local_fd fds[LOCAL_FD_CACHE];
+	uint64_t fd_clock;
+
+	uint64_t last_sync_no;		/* group that answered us last */
+	bool staged;
+};
+
+/* What the index knows of a record. */
+struct local_entry {
+	uint64_t lsn;		/* of the frame */
+	uint64_t end_lsn;	/* behind the frame */
+	uint64_t value_lsn;
+	uint32_t value_len;
+	uint32_t value_crc;
+	uint32_t live_len;	/* what it adds to live_bytes */
+	uint8_t kind;		/* PHSTORE_OP_* */
+	uint8_t durability;
+	struct phstore_version version;
+};
+
+/* local_format.c */
+#define LOCAL_PATH_MAX 4096
+void local_super_push(uint8_t buf[LOCAL_SUPER_LEN],
+		      const struct local_super *super);
+/* OK, FOREIGN (no magic), NEWER, CORRUPT */
+enum phstore_err local_super_pull(const uint8_t *buf,
+				  size_t len,
+				  struct local_super *super);
+void local_seg_hdr_push(uint8_t buf[LOCAL_SEG_HDR],
+			const struct local_seg *seg,
+			uint32_t seed);
+bool local_seg_hdr_pull(const uint8_t *buf,
+			size_t len,
+			uint32_t seed,
+			struct local_seg *seg);
+uint32_t local_seed(const uint8_t uuid[16]);
+
+/* local_segment.c */
+void local_seg_path(struct local_store *ls, uint64_t segno,
+		    char buf[LOCAL_PATH_MAX]);
+void local_spare_path(struct local_store *ls, uint32_t i,
+		      char buf[LOCAL_PATH_MAX]);
+void local_damaged_path(struct local_store *ls, uint64_t segno,
+			char buf[LOCAL_PATH_MAX]);
+/* the segment that holds lsn; append mutex held or read-only */
+const struct local_seg *local_seg_find(struct local_store *ls, uint64_t lsn);
+const struct local_seg *local_seg_last(struct local_store *ls);
+/* -1 with errno; give it back with local_fd_put() */
+int local_fd_get(struct local_store *ls, uint64_t segno, bool own);
+void local_fd_put(struct local_store *ls, uint64_t segno);
+void local_fd_forget_below(struct local_store *ls, uint64_t segno);
+void local_fd_close_all(struct local_store *ls);
+/* make room for len bytes at the head; append mutex held */
+enum phstore_err local_seg_reserve(struct local_store *ls,
+				   size_t len,
+				   bool use_reserve);
+enum phstore_err local_seg_create(struct local_store *ls,
+				  struct local_seg *seg,
+				  bool own);
+bool local_spare_wanted(struct local_store *ls);
+enum phstore_err local_spare_make(struct local_store *ls);
+void local_seg_retire(struct local_store *ls, const struct local_seg *seg);
+
+/* local_index.c: append mutex held for all of it */
+enum phstore_err local_index_create(struct local_store *ls, uint32_t gen);
+enum phstore_err local_index_open(struct local_store *ls);
+enum phstore_err local_index_get(struct local_store *ls,
+				 const uint8_t *table, size_t table_len,
+				 const uint8_t *key, size_t key_len,
+				 struct local_entry *e);
+enum phstore_err local_index_apply(struct local_store *ls,
+				   uint64_t frame_lsn,
+				   uint32_t frame_len,
+				   const struct phstore_frame_op *op);
+enum phstore_err local_index_drop(struct local_store *ls,
+				  const struct phstore_frame_op *op);
+void local_entry_push(uint8_t *buf, const struct local_entry *e);
+bool local_entry_pull(const uint8_t *buf, size_t len, struct local_entry *e);
+#define LOCAL_ENTRY_LEN 56
+
+/* local_append.c */
+/* lock the log, repairing what a dead owner left */
+enum phstore_err local_append_lock(struct local_store *ls);
+void local_append_unlock(struct local_store *ls);
+enum phstore_err local_stage(struct phstore *store,
+			     struct phstore_txn *txn,
+			     uint64_t *lsn);
+/* write a frame with its operations in place; append mutex held */
+enum phstore_err local_append_frame(struct local_store *ls,
+				    uint8_t *buf,
+				    size_t ops_end,
+				    uint16_t num_ops,
+				    bool use_reserve,
+				    uint64_t *end_lsn);
+enum phstore_err local_latched_error(struct local_store *ls);
+
+/* local_sync.c */
+bool local_is_durable(struct phstore *store, uint64_t lsn);
+enum phstore_err local_barrier(struct phstore *store,
+			       uint64_t lsn,
+			       uint32_t timeout_ms);
+uint64_t local_now_ns(void);
+int local_mutex_lock(struct local_store *ls, pthread_mutex_t *mutex,
+		     bool *owner_died);
+int local_mutex_init(pthread_mutex_t *mutex);
+
+/* local.c */
+void local_shared_reset(struct local_store *ls);
+
+/* local_recover.c */
+enum phstore_err local_recover(struct local_store *ls);
+enum phstore_err local_replay(struct local_store *ls,
+			      uint64_t from,
+			      uint64_t to);
+
+/* local_walk.c: reading the log in order */
+struct local_walk_fn {
+	/* a valid frame */
+	enum phstore_err (*frame)(struct local_store *ls,
+				  const struct local_seg *seg,
+				  const struct phstore_frame_hdr *hdr,
+				  const uint8_t *buf,
+				  void *private_data);
+	/* bytes below `known` that are not valid */
+	void (*damage)(struct local_store *ls,
+		       const struct local_seg *seg,
+		       uint64_t lsn, uint64_t len,
+		       enum local_damage_reason reason,
+		       void *private_data);
+};
+enum phstore_err local_walk(struct local_store *ls,
+			    const struct local_seg *segs,
+			    size_t num_segs,
+			    uint64_t from,
+			    uint64_t known,
+			    const struct local_super *super,
+			    const struct local_walk_fn *fns,
+			    void *private_data,
+			    uint64_t *end);
+
+/* local_super.c */
+enum phstore_err local_super_read(struct local_store *ls,
+				  struct local_super *super);
+enum phstore_err local_super_write(struct local_store *ls,
+				   const struct local_super *super);
+
+/* local_maintain.c */
+bool local_wants_maintenance(struct phstore *store);
+enum phstore_err local_maintain(struct phstore *store, bool until_done);
+
+/* local_read.c */
+enum phstore_err local_get(TALLOC_CTX *mem_ctx,
+			   struct phstore *store,
+			   const char *table,
+			   struct phstore_blob key,
+			   struct phstore_record *rec);
+enum phstore_err local_scan(struct phstore *store,
+			    const char *table,
+			    phstore_scan_fn fn,
+			    void *private_data,
+			    uint64_t *count);
+enum phstore_err local_stat(struct phstore *store, struct phstore_stat *st);
+enum phstore_err local_damage_get(struct phstore *store,
+				  uint64_t i,
+				  struct phstore_damage *damage);
+enum phstore_err local_verify(struct phstore *store);
+/* value bytes of an entry; buf has value_len bytes */
+enum phstore_err local_read_value(struct local_store *ls,
+				  const struct local_entry *e,
+				  uint8_t *buf);
+
+#endif /* PHSTORE_LOCAL_H */

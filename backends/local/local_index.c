@@ -1,0 +1,269 @@
+/*
+ * phstore local backend: the index, key to log position
+ *
+ * SPDX-License-Identifier: LGPL-3.0-or-later
+ *
+ * A tdb without locks of its own (everything here runs under the append
+ * mutex) and without syncs (it is made anew at every start). It is derived
+ * from the log, never the other way round.
+ *
+ * tdb cannot be killed in the middle of a store without a transaction, and
+ * transactions would cost more than everything else in stage. So a flag in
+ * the shared memory is set around each change; whoever finds it set after
+ * an owner died makes a new index from the log, in a new file with the next
+ * generation. Others notice the generation and reopen.
+ *
+ * Index key: table, NUL, key. The value is struct local_entry, pushed.
+ */
+
+#include "local.h"
+#include "phstore_bytes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Buckets of the tdb: 100,000 open handles make chains of two. */
+#define INDEX_HASH_SIZE 65537
+#define INDEX_KEY_MAX (PHSTORE_TABLE_MAX + 1 + PHSTORE_KEY_MAX)
+
+void local_entry_push(uint8_t *buf, const struct local_entry *e)
+{
+	phstore_push_u64(buf, e->lsn);
+	phstore_push_u64(buf + 8, e->end_lsn);
+	phstore_push_u64(buf + 16, e->value_lsn);
+	phstore_push_u32(buf + 24, e->value_len);
+	phstore_push_u32(buf + 28, e->value_crc);
+	phstore_push_u32(buf + 32, e->live_len);
+	buf[36] = e->kind;
+	buf[37] = e->durability;
+	buf[38] = buf[39] = 0;
+	phstore_push_u64(buf + 40, e->version.epoch);
+	phstore_push_u64(buf + 48, e->version.seq);
+}
+
+bool local_entry_pull(const uint8_t *buf, size_t len, struct local_entry *e)
+{
+	if (len != LOCAL_ENTRY_LEN) {
+		return false;
+	}
+	*e = (struct local_entry) {
+		.lsn = phstore_pull_u64(buf),
+		.end_lsn = phstore_pull_u64(buf + 8),
+		.value_lsn = phstore_pull_u64(buf + 16),
+		.value_len = phstore_pull_u32(buf + 24),
+		.value_crc = phstore_pull_u32(buf + 28),
+		.live_len = phstore_pull_u32(buf + 32),
+		.kind = buf[36],
+		.durability = buf[37],
+		.version.epoch = phstore_pull_u64(buf + 40),
+		.version.seq = phstore_pull_u64(buf + 48),
+	};
+	return true;
+}
+
+static TDB_DATA index_key(uint8_t buf[INDEX_KEY_MAX],
+			  const uint8_t *table, size_t table_len,
+			  const uint8_t *key, size_t key_len)
+{
+	memcpy(buf, table, table_len);
+	buf[table_len] = 0;
+	memcpy(buf + table_len + 1, key, key_len);
+	return (TDB_DATA) { .dptr = buf, .dsize = table_len + 1 + key_len };
+}
+
+static void index_path(struct local_store *ls, uint32_t gen,
+		       char buf[LOCAL_PATH_MAX])
+{
+	snprintf(buf, LOCAL_PATH_MAX, "%s/index.%" PRIu32,
+		 ls->store->path, gen);
+}
+
+static enum phstore_err index_do_open(struct local_store *ls,
+				      uint32_t gen,
+				      int open_flags)
+{
+	char path[LOCAL_PATH_MAX];
+	int tdb_flags = TDB_NOLOCK | TDB_NOSYNC | TDB_INCOMPATIBLE_HASH;
+
+	if (ls->index != NULL) {
+		tdb_close(ls->index);
+		ls->index = NULL;
+	}
+	index_path(ls, gen, path);
+	if (ls->store->read_only) {
+		tdb_flags |= TDB_INTERNAL;
+	}
+	if (!ls->store->read_only && ls->store->become_owner != NULL) {
+		ls->store->become_owner(ls->store->private_data);
+	}
+	ls->index = tdb_open(path, INDEX_HASH_SIZE, tdb_flags, open_flags,
+			     0600);
+	if (!ls->store->read_only && ls->store->unbecome_owner != NULL) {
+		int saved_errno = errno;
+		ls->store->unbecome_owner(ls->store->private_data);
+		errno = saved_errno;
+	}
+	if (ls->index == NULL) {
+		enum phstore_err err = PHSTORE_ERR_IO;
+
+		if (errno == EBUSY) {
+			err = PHSTORE_ERR_BUSY;
+		}
+		return phstore_fail(err, "%s: cannot open the index: %s",
+				    path, strerror(errno));
+	}
+	ls->index_gen = gen;
+	return PHSTORE_OK;
+}
+
+enum phstore_err local_index_create(struct local_store *ls, uint32_t gen)
+{
+	struct local_shared *sh = ls->shared;
+	uint32_t old_gen = sh->index_gen;
+	char path[LOCAL_PATH_MAX];
+	enum phstore_err err;
+
+	if (!ls->store->read_only) {
+		index_path(ls, gen, path);
+		(void)unlink(path);
+	}
+	err = index_do_open(ls, gen, O_RDWR | O_CREAT);
+	if (err != PHSTORE_OK) {
+		return err;
+	}
+	atomic_store(&sh->live_bytes, 0);
+	atomic_store(&sh->num_records, 0);
+	atomic_store(&sh->num_tombstones, 0);
+	sh->index_gen = gen;
+	sh->index_busy = 0;
+	if (!ls->store->read_only && old_gen != gen) {
+		index_path(ls, old_gen, path);
+		(void)unlink(path);
+	}
+	return PHSTORE_OK;
+}
+
+enum phstore_err local_index_open(struct local_store *ls)
+{
+	return index_do_open(ls, ls->shared->index_gen, O_RDWR);
+}
+
+static int index_get_fn(TDB_DATA key, TDB_DATA data, void *private_data)
+{
+	struct local_entry *e = private_data;
+	bool ok;
+
+	(void)key;
+	ok = local_entry_pull(data.dptr, data.dsize, e);
+	return ok ? 0 : -1;
+}
+
+enum phstore_err local_index_get(struct local_store *ls,
+				 const uint8_t *table, size_t table_len,
+				 const uint8_t *key, size_t key_len,
+				 struct local_entry *e)
+{
+	uint8_t buf[INDEX_KEY_MAX];
+	TDB_DATA k = index_key(buf, table, table_len, key, key_len);
+	enum TDB_ERROR ecode;
+	int ret;
+
+	ret = tdb_parse_record(ls->index, k, index_get_fn, e);
+	if (ret == 0) {
+		return PHSTORE_OK;
+	}
+	ecode = tdb_error(ls->index);
+	if (ecode == TDB_ERR_NOEXIST) {
+		return PHSTORE_ERR_NOT_FOUND;
+	}
+	return phstore_fail(PHSTORE_ERR_IO, "%s: index: %s",
+			    ls->store->path, tdb_errorstr(ls->index));
+}
+
+static void index_account(struct local_shared *sh,
+			  const struct local_entry *e,
+			  int sign)
+{
+	if (e->kind == PHSTORE_OP_PUT) {
+		atomic_fetch_add(&sh->num_records, sign);
+		atomic_fetch_add(&sh->live_bytes,
+				 sign * (int64_t)e->live_len);
+	} else {
+		atomic_fetch_add(&sh->num_tombstones, sign);
+	}
+}
+
+/* An operation has become the newest of its key. */
+enum phstore_err local_index_apply(struct local_store *ls,
+				   uint64_t frame_lsn,
+				   uint32_t frame_len,
+				   const struct phstore_frame_op *op)
+{
+	struct local_shared *sh = ls->shared;
+	uint8_t kbuf[INDEX_KEY_MAX];
+	uint8_t vbuf[LOCAL_ENTRY_LEN];
+	TDB_DATA k = index_key(kbuf, op->table, op->table_len,
+			       op->key, op->key_len);
+	TDB_DATA v = { .dptr = vbuf, .dsize = sizeof(vbuf) };
+	struct local_entry old = {};
+	struct local_entry e = {
+		.lsn = frame_lsn,
+		.end_lsn = frame_lsn + frame_len,
+		.value_lsn = frame_lsn + op->value_ofs,
+		.value_len = (uint32_t)op->value_len,
+		.value_crc = op->value_crc,
+		.live_len = (uint32_t)(op->len + PHSTORE_FRAME_HDR),
+		.kind = op->kind,
+		.durability = op->durability,
+		.version = op->version,
+	};
+	int ret;
+
+	ret = tdb_parse_record(ls->index, k, index_get_fn, &old);
+	local_entry_push(vbuf, &e);
+	sh->index_busy = 1;
+	atomic_thread_fence(memory_order_seq_cst);
+	if (ret == 0) {
+		index_account(sh, &old, -1);
+	}
+	index_account(sh, &e, 1);
+	ret = tdb_store(ls->index, k, v, TDB_REPLACE);
+	atomic_thread_fence(memory_order_seq_cst);
+	sh->index_busy = 0;
+	if (ret != 0) {
+		/* the next user of the log makes a new index */
+		sh->index_busy = 1;
+		return phstore_fail(PHSTORE_ERR_IO, "%s: index: %s",
+				    ls->store->path,
+				    tdb_errorstr(ls->index));
+	}
+	return PHSTORE_OK;
+}
+
+/* A tombstone that nothing can undo any more. */
+enum phstore_err local_index_drop(struct local_store *ls,
+				  const struct phstore_frame_op *op)
+{
+	struct local_shared *sh = ls->shared;
+	uint8_t kbuf[INDEX_KEY_MAX];
+	TDB_DATA k = index_key(kbuf, op->table, op->table_len,
+			       op->key, op->key_len);
+	struct local_entry old = {};
+	int ret;
+
+	ret = tdb_parse_record(ls->index, k, index_get_fn, &old);
+	if (ret != 0) {
+		return PHSTORE_OK;
+	}
+	sh->index_busy = 1;
+	atomic_thread_fence(memory_order_seq_cst);
+	index_account(sh, &old, -1);
+	(void)tdb_delete(ls->index, k);
+	atomic_thread_fence(memory_order_seq_cst);
+	sh->index_busy = 0;
+	return PHSTORE_OK;
+}

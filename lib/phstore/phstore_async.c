@@ -1,0 +1,501 @@
+/*
+ * phstore: barriers and commits without blocking the event loop
+ *
+ * SPDX-License-Identifier: LGPL-3.0-or-later
+ *
+ * fdatasync() cannot be asked for without a thread, so every process that
+ * uses the async calls has two helper threads, made when first needed:
+ *
+ *   the waiter   waits for (or leads) the sync that covers the highest LSN
+ *                asked for, then writes to an eventfd; the event loop
+ *                completes every request that is covered by then
+ *   the keeper   does maintenance (spare segments, compaction), so that it
+ *                never delays a barrier
+ *
+ * The threads touch the shared state and this struct under its mutex, never
+ * talloc, tevent or the requests. One LSN is enough for any number of
+ * requests: the log is one sequence, a later barrier covers earlier ones.
+ *
+ * After a fork the child has no threads: phstore_check_fork() forgets the
+ * struct (leaks it on purpose: its mutex may be in any state).
+ */
+
+#include "phstore_private.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* One event context that has requests waiting. */
+struct waiter_channel {
+	struct waiter_channel *next;
+	struct tevent_context *ev;
+	struct tevent_fd *fde;
+	struct phstore_waiter *waiter;
+	pid_t pid;			/* whose threads write to efd */
+	int efd;			/* guarded by waiter->mutex */
+	struct barrier_state *reqs;	/* of the event loop only */
+};
+
+struct phstore_waiter {
+	struct phstore *store;
+	pthread_mutex_t mutex;
+	pthread_cond_t cond;		/* want, stop */
+	pthread_cond_t keeper_cond;	/* keeper_run, stop */
+	pthread_t thread;
+	pthread_t keeper;
+	bool have_keeper;
+	bool stop;
+	bool keeper_run;
+	uint64_t want;			/* highest LSN asked for */
+	uint64_t done;			/* highest LSN reached or failed */
+	enum phstore_err err;		/* sticky: a barrier's failure */
+	struct waiter_channel *channels;
+};
+
+struct barrier_state {
+	struct barrier_state *prev, *next;
+	struct waiter_channel *channel;
+	struct tevent_req *req;
+	uint64_t lsn;
+};
+
+static void *waiter_main(void *private_data)
+{
+	struct phstore_waiter *w = private_data;
+	struct phstore *store = w->store;
+
+	pthread_mutex_lock(&w->mutex);
+	while (true) {
+		struct waiter_channel *c = NULL;
+		enum phstore_err err;
+		uint64_t target;
+
+		while (!w->stop && w->want <= w->done) {
+			pthread_cond_wait(&w->cond, &w->mutex);
+		}
+		if (w->stop) {
+			break;
+		}
+		target = w->want;
+		pthread_mutex_unlock(&w->mutex);
+
+		err = store->ops->barrier(store, target, 0);
+
+		pthread_mutex_lock(&w->mutex);
+		w->done = target;
+		if (err != PHSTORE_OK) {
+			w->err = err;
+		}
+		for (c = w->channels; c != NULL; c = c->next) {
+			uint64_t one = 1;
+			ssize_t n = write(c->efd, &one, sizeof(one));
+			(void)n; /* a full counter is readable as well */
+		}
+		if (w->have_keeper && store->ops->wants_maintenance(store)) {
+			w->keeper_run = true;
+			pthread_cond_signal(&w->keeper_cond);
+		}
+	}
+	pthread_mutex_unlock(&w->mutex);
+	return NULL;
+}
+
+static void *keeper_main(void *private_data)
+{
+	struct phstore_waiter *w = private_data;
+	struct phstore *store = w->store;
+
+	pthread_mutex_lock(&w->mutex);
+	while (true) {
+		while (!w->stop && !w->keeper_run) {
+			pthread_cond_wait(&w->keeper_cond, &w->mutex);
+		}
+		if (w->stop) {
+			break;
+		}
+		w->keeper_run = false;
+		pthread_mutex_unlock(&w->mutex);
+		/* an error shows in the next stage or barrier */
+		(void)store->ops->maintain(store, false);
+		pthread_mutex_lock(&w->mutex);
+	}
+	pthread_mutex_unlock(&w->mutex);
+	return NULL;
+}
+
+static enum phstore_err waiter_start(struct phstore *store)
+{
+	struct phstore_waiter *w = NULL;
+	sigset_t all, old;
+	int ret;
+
+	if (store->waiter != NULL) {
+		return PHSTORE_OK;
+	}
+	w = calloc(1, sizeof(*w));
+	if (w == NULL) {
+		return phstore_fail(PHSTORE_ERR_NO_MEMORY, "out of memory");
+	}
+	w->store = store;
+	pthread_mutex_init(&w->mutex, NULL);
+	pthread_cond_init(&w->cond, NULL);
+	pthread_cond_init(&w->keeper_cond, NULL);
+
+	/* signals are the event loop's, credentials are the owner's */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	if (store->become_owner != NULL) {
+		store->become_owner(store->private_data);
+	}
+	ret = pthread_create(&w->thread, NULL, waiter_main, w);
+	if (ret == 0) {
+		int ret2 = pthread_create(&w->keeper, NULL, keeper_main, w);
+		pthread_mutex_lock(&w->mutex);
+		w->have_keeper = ret2 == 0;
+		pthread_mutex_unlock(&w->mutex);
+	}
+	if (store->unbecome_owner != NULL) {
+		store->unbecome_owner(store->private_data);
+	}
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (ret != 0) {
+		free(w);
+		return phstore_fail(PHSTORE_ERR_NO_MEMORY,
+				    "cannot start a thread: %s",
+				    strerror(ret));
+	}
+	store->waiter = w;
+	return PHSTORE_OK;
+}
+
+static void channel_free(struct waiter_channel *c)
+{
+	TALLOC_FREE(c->fde);
+	if (c->efd != -1) {
+		close(c->efd);
+	}
+	free(c);
+}
+
+void phstore_waiter_stop(struct phstore *store)
+{
+	struct phstore_waiter *w = store->waiter;
+
+	if (w == NULL) {
+		return;
+	}
+	store->waiter = NULL;
+	pthread_mutex_lock(&w->mutex);
+	w->stop = true;
+	pthread_cond_signal(&w->cond);
+	pthread_cond_signal(&w->keeper_cond);
+	pthread_mutex_unlock(&w->mutex);
+	pthread_join(w->thread, NULL);
+	if (w->have_keeper) {
+		pthread_join(w->keeper, NULL);
+	}
+	while (w->channels != NULL) {
+		struct waiter_channel *c = w->channels;
+		struct barrier_state *s = NULL;
+
+		w->channels = c->next;
+		for (s = c->reqs; s != NULL; s = s->next) {
+			s->channel = NULL;
+		}
+		channel_free(c);
+	}
+	free(w);
+}
+
+void phstore_waiter_forget(struct phstore *store)
+{
+	store->waiter = NULL;
+}
+
+static int barrier_state_destructor(struct barrier_state *state);
+static void barrier_channel_handler(struct tevent_context *ev,
+				    struct tevent_fd *fde,
+				    uint16_t flags,
+				    void *private_data);
+
+/* The talloc'd end of a channel: goes away with its event context. */
+struct channel_guard {
+	struct waiter_channel *channel;
+};
+
+static int channel_guard_destructor(struct channel_guard *g)
+{
+	struct waiter_channel *c = g->channel;
+
+	/* the event context dies before the store: nobody reads any more */
+	c->ev = NULL;
+	c->fde = NULL;
+	return 0;
+}
+
+static struct waiter_channel *channel_get(struct phstore *store,
+					  struct tevent_context *ev)
+{
+	struct phstore_waiter *w = store->waiter;
+	struct waiter_channel *c = NULL;
+	struct channel_guard *g = NULL;
+
+	for (c = w->channels; c != NULL; c = c->next) {
+		if (c->ev == ev) {
+			return c;
+		}
+	}
+	c = calloc(1, sizeof(*c));
+	if (c == NULL) {
+		return NULL;
+	}
+	c->waiter = w;
+	c->pid = getpid();
+	c->ev = ev;
+	c->efd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (c->efd == -1) {
+		free(c);
+		return NULL;
+	}
+	c->fde = tevent_add_fd(ev, ev, c->efd, TEVENT_FD_READ,
+			       barrier_channel_handler, c);
+	if (c->fde == NULL) {
+		channel_free(c);
+		return NULL;
+	}
+	g = talloc_zero(c->fde, struct channel_guard);
+	if (g == NULL) {
+		channel_free(c);
+		return NULL;
+	}
+	g->channel = c;
+	talloc_set_destructor(g, channel_guard_destructor);
+
+	pthread_mutex_lock(&w->mutex);
+	c->next = w->channels;
+	w->channels = c;
+	pthread_mutex_unlock(&w->mutex);
+	return c;
+}
+
+struct tevent_req *phstore_barrier_send(TALLOC_CTX *mem_ctx,
+					struct tevent_context *ev,
+					struct phstore *store,
+					uint64_t lsn)
+{
+	struct tevent_req *req = NULL;
+	struct barrier_state *state = NULL;
+	struct phstore_waiter *w = NULL;
+	enum phstore_err err;
+
+	req = tevent_req_create(mem_ctx, &state, struct barrier_state);
+	if (req == NULL) {
+		return NULL;
+	}
+	phstore_check_fork(store);
+	state->req = req;
+	state->lsn = lsn;
+
+	if (store->ops->is_durable(store, lsn)) {
+		tevent_req_done(req);
+		return tevent_req_post(req, ev);
+	}
+	err = waiter_start(store);
+	if (err != PHSTORE_OK) {
+		tevent_req_error(req, err);
+		return tevent_req_post(req, ev);
+	}
+	w = store->waiter;
+	state->channel = channel_get(store, ev);
+	if (tevent_req_nomem(state->channel, req)) {
+		return tevent_req_post(req, ev);
+	}
+	state->next = state->channel->reqs;
+	if (state->next != NULL) {
+		state->next->prev = state;
+	}
+	state->channel->reqs = state;
+	talloc_set_destructor(state, barrier_state_destructor);
+
+	pthread_mutex_lock(&w->mutex);
+	if (lsn > w->want) {
+		w->want = lsn;
+	} else if (lsn <= w->done) {
+		/* an earlier failure: ask again, it answers at once */
+		w->done = lsn - 1;
+		w->want = lsn > w->want ? lsn : w->want;
+	}
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->mutex);
+	return req;
+}
+
+static int barrier_state_destructor(struct barrier_state *state)
+{
+	if (state->prev != NULL) {
+		state->prev->next = state->next;
+	} else if (state->channel != NULL) {
+		state->channel->reqs = state->next;
+	}
+	if (state->next != NULL) {
+		state->next->prev = state->prev;
+	}
+	return 0;
+}
+
+static void barrier_channel_handler(struct tevent_context *ev,
+				    struct tevent_fd *fde,
+				    uint16_t flags,
+				    void *private_data)
+{
+	struct waiter_channel *c = private_data;
+	struct phstore_waiter *w = c->waiter;
+	struct phstore *store = w->store;
+	struct tevent_req *ready = NULL;
+	struct barrier_state *s = NULL;
+	struct barrier_state *next = NULL;
+	enum phstore_err err;
+	uint64_t count, done;
+	ssize_t n;
+
+	(void)ev;
+	(void)fde;
+	(void)flags;
+
+	if (c->pid != getpid()) {
+		/* inherited by fork; the count is the parent's to read */
+		TALLOC_FREE(c->fde);
+		return;
+	}
+	n = read(c->efd, &count, sizeof(count));
+	(void)n;
+	pthread_mutex_lock(&w->mutex);
+	done = w->done;
+	err = w->err;
+	pthread_mutex_unlock(&w->mutex);
+
+	/*
+	 * A callback may free any request, also others of this list: so
+	 * take one that is ready, finish it, start over.
+	 */
+	do {
+		ready = NULL;
+		for (s = c->reqs; s != NULL; s = next) {
+			bool ok = store->ops->is_durable(store, s->lsn);
+
+			next = s->next;
+			if (!ok && !(err != PHSTORE_OK && s->lsn <= done)) {
+				continue;
+			}
+			talloc_set_destructor(s, NULL);
+			barrier_state_destructor(s);
+			s->prev = s->next = NULL;
+			s->channel = NULL;
+			ready = s->req;
+			if (ok) {
+				tevent_req_done(ready);
+			} else {
+				tevent_req_error(ready, err);
+			}
+			break;
+		}
+	} while (ready != NULL);
+}
+
+enum phstore_err phstore_barrier_recv(struct tevent_req *req)
+{
+	enum tevent_req_state req_state;
+	uint64_t error = 0;
+	bool failed;
+
+	failed = tevent_req_is_error(req, &req_state, &error);
+	if (failed) {
+		tevent_req_received(req);
+		switch (req_state) {
+		case TEVENT_REQ_USER_ERROR:
+			return (enum phstore_err)error;
+		case TEVENT_REQ_TIMED_OUT:
+			return PHSTORE_ERR_TIMEOUT;
+		case TEVENT_REQ_NO_MEMORY:
+			return PHSTORE_ERR_NO_MEMORY;
+		default:
+			return PHSTORE_ERR_IO;
+		}
+	}
+	tevent_req_received(req);
+	return PHSTORE_OK;
+}
+
+struct commit_state {
+	uint64_t lsn;
+};
+
+static void commit_done(struct tevent_req *subreq);
+
+struct tevent_req *phstore_commit_send(TALLOC_CTX *mem_ctx,
+				       struct tevent_context *ev,
+				       struct phstore_txn *txn)
+{
+	struct phstore *store = txn->store;
+	enum phstore_class durability = txn->durability;
+	struct tevent_req *req = NULL;
+	struct tevent_req *subreq = NULL;
+	struct commit_state *state = NULL;
+	enum phstore_err err;
+	bool waits;
+
+	req = tevent_req_create(mem_ctx, &state, struct commit_state);
+	if (req == NULL) {
+		return NULL;
+	}
+	err = phstore_stage(txn, &state->lsn);
+	if (err != PHSTORE_OK) {
+		tevent_req_error(req, err);
+		return tevent_req_post(req, ev);
+	}
+	waits = store->ops->class_waits(store, durability);
+	if (!waits) {
+		tevent_req_done(req);
+		return tevent_req_post(req, ev);
+	}
+	subreq = phstore_barrier_send(state, ev, store, state->lsn);
+	if (tevent_req_nomem(subreq, req)) {
+		return tevent_req_post(req, ev);
+	}
+	tevent_req_set_callback(subreq, commit_done, req);
+	return req;
+}
+
+static void commit_done(struct tevent_req *subreq)
+{
+	struct tevent_req *req = tevent_req_callback_data(
+		subreq, struct tevent_req);
+	enum phstore_err err;
+
+	err = phstore_barrier_recv(subreq);
+	TALLOC_FREE(subreq);
+	if (err != PHSTORE_OK) {
+		tevent_req_error(req, err);
+		return;
+	}
+	tevent_req_done(req);
+}
+
+enum phstore_err phstore_commit_recv(struct tevent_req *req, uint64_t *lsn)
+{
+	struct commit_state *state = tevent_req_data(req,
+						     struct commit_state);
+	uint64_t got = state->lsn;
+	enum phstore_err err;
+
+	err = phstore_barrier_recv(req);
+	if (err == PHSTORE_OK && lsn != NULL) {
+		*lsn = got;
+	}
+	return err;
+}

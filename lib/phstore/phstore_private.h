@@ -1,0 +1,125 @@
+/*
+ * phstore: what the library's parts and the backends share
+ *
+ * SPDX-License-Identifier: LGPL-3.0-or-later
+ */
+
+#ifndef PHSTORE_PRIVATE_H
+#define PHSTORE_PRIVATE_H
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "phstore.h"
+#include "phstore_frame.h"
+
+struct phstore_waiter;
+
+/* What the transaction remembers of an operation beside its bytes. */
+struct phstore_txn_op {
+	size_t ofs;		/* in txn->buf */
+	bool auto_version;	/* version is filled in by stage */
+	bool check_version;
+	struct phstore_version expected;
+	bool skip_same;
+};
+
+/*
+ * A transaction being built: buf is the frame to be, 40 bytes left free for
+ * the header, the operations pushed behind it.
+ */
+struct phstore_txn {
+	struct phstore *store;
+	uint8_t *buf;		/* talloc child */
+	size_t len;		/* bytes used */
+	size_t size;		/* bytes allocated */
+	struct phstore_txn_op *ops;	/* talloc child */
+	uint16_t num_ops;
+	enum phstore_class durability;	/* the strongest in it */
+	bool staged;
+};
+
+/**
+ * A backend: makes a prefix of the log durable and gives the live records
+ * back. Functions marked (T) are also called by helper threads: no talloc,
+ * nothing of the handle that is not locked.
+ */
+struct phstore_backend_ops {
+	const char *name;
+
+	enum phstore_err (*open)(struct phstore *store,
+				 const struct phstore_open_options *opts);
+	/* sync what is staged; the handle is torn down by its destructor */
+	enum phstore_err (*close)(struct phstore *store);
+	/* first call of this process after a fork */
+	void (*after_fork)(struct phstore *store);
+
+	enum phstore_err (*stage)(struct phstore *store,
+				  struct phstore_txn *txn,
+				  uint64_t *lsn);
+	bool (*is_durable)(struct phstore *store, uint64_t lsn);	/* T */
+	enum phstore_err (*barrier)(struct phstore *store,		/* T */
+				    uint64_t lsn,
+				    uint32_t timeout_ms);
+	/* does a commit of this class have to wait for a barrier? */
+	bool (*class_waits)(struct phstore *store,
+			    enum phstore_class durability);
+
+	enum phstore_err (*get)(TALLOC_CTX *mem_ctx,
+				struct phstore *store,
+				const char *table,
+				struct phstore_blob key,
+				struct phstore_record *rec);
+	enum phstore_err (*scan)(struct phstore *store,
+				 const char *table,
+				 phstore_scan_fn fn,
+				 void *private_data,
+				 uint64_t *count);
+	enum phstore_err (*stat)(struct phstore *store,
+				 struct phstore_stat *st);
+	enum phstore_err (*damage_get)(struct phstore *store,
+				       uint64_t i,
+				       struct phstore_damage *damage);
+	enum phstore_err (*verify)(struct phstore *store);
+
+	bool (*wants_maintenance)(struct phstore *store);		/* T */
+	/* one bounded step, or until nothing is left to do */
+	enum phstore_err (*maintain)(struct phstore *store,		/* T */
+				     bool until_done);
+};
+
+extern const struct phstore_backend_ops phstore_backend_local;
+
+struct phstore {
+	const struct phstore_backend_ops *ops;
+	void *backend;			/* talloc child */
+	char *path;			/* absolute */
+	bool read_only;
+	pid_t pid;			/* to notice a fork */
+	struct phstore_waiter *waiter;	/* helper threads, made on demand */
+	void (*become_owner)(void *private_data);
+	void (*unbecome_owner)(void *private_data);
+	void (*log_fn)(void *private_data, int level, const char *msg);
+	void *private_data;
+};
+
+/** @brief Set this thread's phstore_last_error(); returns err. */
+enum phstore_err phstore_fail(enum phstore_err err, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/** @brief Forget this thread's last error. */
+void phstore_clear_error(void);
+
+/** @brief Diagnostics to opts.log_fn; level as syslog's. Not from threads. */
+void phstore_log(struct phstore *store, int level, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/** @brief To be called first by every entry point. */
+void phstore_check_fork(struct phstore *store);
+
+/* phstore_async.c: end the helper threads (they are joined). */
+void phstore_waiter_stop(struct phstore *store);
+/* In the child after a fork: the threads are not there. */
+void phstore_waiter_forget(struct phstore *store);
+
+#endif /* PHSTORE_PRIVATE_H */
