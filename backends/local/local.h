@@ -185,7 +185,7 @@ struct local_store {
 	struct local_fd fds[LOCAL_FD_CACHE];
 	uint64_t fd_clock;
 
-	uint64_t last_sync_no;		/* group that answered us last */
+	_Atomic uint64_t last_sync_no;	/* group that answered us last */
 	bool staged;
 };
 
@@ -230,7 +230,7 @@ void local_damaged_path(struct local_store *ls, uint64_t segno,
 const struct local_seg *local_seg_find(struct local_store *ls, uint64_t lsn);
 const struct local_seg *local_seg_last(struct local_store *ls);
 /* -1 with errno; give it back with local_fd_put() */
-int local_fd_get(struct local_store *ls, uint64_t segno, bool own);
+int local_fd_get(struct local_store *ls, uint64_t segno);
 void local_fd_put(struct local_store *ls, uint64_t segno);
 void local_fd_forget_below(struct local_store *ls, uint64_t segno);
 void local_fd_close_all(struct local_store *ls);
@@ -239,8 +239,7 @@ enum phstore_err local_seg_reserve(struct local_store *ls,
 				   size_t len,
 				   bool use_reserve);
 enum phstore_err local_seg_create(struct local_store *ls,
-				  struct local_seg *seg,
-				  bool own);
+				  struct local_seg *seg);
 bool local_spare_wanted(struct local_store *ls);
 enum phstore_err local_spare_make(struct local_store *ls);
 void local_seg_retire(struct local_store *ls, const struct local_seg *seg);

@@ -274,7 +274,7 @@ enum phstore_err local_append_frame(struct local_store *ls,
 	}
 	phstore_frame_push(buf, &hdr, ls->seed);
 
-	fd = local_fd_get(ls, seg->segno, true);
+	fd = local_fd_get(ls, seg->segno);
 	if (fd == -1) {
 		return phstore_fail(PHSTORE_ERR_IO,
 				    "%s: segment %" PRIx64 ": %s",

@@ -97,16 +97,10 @@ static enum phstore_err index_do_open(struct local_store *ls,
 	if (ls->store->read_only) {
 		tdb_flags |= TDB_INTERNAL;
 	}
-	if (!ls->store->read_only && ls->store->become_owner != NULL) {
-		ls->store->become_owner(ls->store->private_data);
-	}
+	phstore_owner_begin(ls->store);
 	ls->index = tdb_open(path, INDEX_HASH_SIZE, tdb_flags, open_flags,
 			     0600);
-	if (!ls->store->read_only && ls->store->unbecome_owner != NULL) {
-		int saved_errno = errno;
-		ls->store->unbecome_owner(ls->store->private_data);
-		errno = saved_errno;
-	}
+	phstore_owner_end(ls->store);
 	if (ls->index == NULL) {
 		enum phstore_err err = PHSTORE_ERR_IO;
 

@@ -38,7 +38,7 @@ enum phstore_err local_read_value(struct local_store *ls,
 		return PHSTORE_ERR_CORRUPT;
 	}
 	seg = *found;
-	fd = local_fd_get(ls, seg.segno, true);
+	fd = local_fd_get(ls, seg.segno);
 	if (fd == -1) {
 		return phstore_fail(PHSTORE_ERR_IO,
 				    "%s/seg-%016" PRIx64 ": %s",

@@ -335,7 +335,7 @@ static enum phstore_err first_segment(struct local_store *ls,
 				return err;
 			}
 		}
-		err = local_seg_create(ls, &seg, false);
+		err = local_seg_create(ls, &seg);
 		if (err != PHSTORE_OK) {
 			return err;
 		}

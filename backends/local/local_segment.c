@@ -79,28 +79,7 @@ const struct local_seg *local_seg_last(struct local_store *ls)
 	return &sh->segs[(end - 1) % LOCAL_MAX_SEGMENTS];
 }
 
-static void owner_begin(struct local_store *ls, bool own)
-{
-	if (own && ls->store->become_owner != NULL) {
-		ls->store->become_owner(ls->store->private_data);
-	}
-}
-
-static void owner_end(struct local_store *ls, bool own)
-{
-	if (own && ls->store->unbecome_owner != NULL) {
-		int saved_errno = errno;
-
-		ls->store->unbecome_owner(ls->store->private_data);
-		errno = saved_errno;
-	}
-}
-
-/*
- * own: called from stage, the process may run under another effective user;
- * helper threads keep the owner's credentials and must not call back.
- */
-int local_fd_get(struct local_store *ls, uint64_t segno, bool own)
+int local_fd_get(struct local_store *ls, uint64_t segno)
 {
 	char path[LOCAL_PATH_MAX];
 	struct local_fd *victim = NULL;
@@ -132,9 +111,9 @@ int local_fd_get(struct local_store *ls, uint64_t segno, bool own)
 		goto done;
 	}
 	local_seg_path(ls, segno, path);
-	owner_begin(ls, own);
+	phstore_owner_begin(ls->store);
 	fd = phstore_io->open(path, flags | O_CLOEXEC, 0);
-	owner_end(ls, own);
+	phstore_owner_end(ls->store);
 	if (fd == -1) {
 		goto done;
 	}
@@ -211,8 +190,7 @@ static enum phstore_err seg_io_error(const char *what, const char *path)
 
 /* Make the file of a new segment, from a spare if there is one. */
 enum phstore_err local_seg_create(struct local_store *ls,
-				  struct local_seg *seg,
-				  bool own)
+				  struct local_seg *seg)
 {
 	struct local_shared *sh = ls->shared;
 	uint8_t hdr[LOCAL_SEG_HDR];
@@ -225,7 +203,7 @@ enum phstore_err local_seg_create(struct local_store *ls,
 	int ret;
 
 	local_seg_path(ls, seg->segno, path);
-	owner_begin(ls, own);
+	phstore_owner_begin(ls->store);
 
 	for (i = 0; i < LOCAL_MAX_SPARES && !have_file; i++) {
 		if (seg->size != sh->super.segment_size ||
@@ -261,7 +239,7 @@ done:
 	if (fd != -1) {
 		phstore_io->close(fd);
 	}
-	owner_end(ls, own);
+	phstore_owner_end(ls->store);
 	return err;
 }
 
@@ -301,7 +279,7 @@ static enum phstore_err seg_rotate(struct local_store *ls, size_t len)
 		.start = last->start + last->size,
 		.size = size,
 	};
-	err = local_seg_create(ls, &seg, true);
+	err = local_seg_create(ls, &seg);
 	if (err != PHSTORE_OK) {
 		return err;
 	}
@@ -309,7 +287,7 @@ static enum phstore_err seg_rotate(struct local_store *ls, size_t len)
 
 	if (head + PHSTORE_FRAME_HDR <= last->start + last->size) {
 		phstore_frame_push(seal, &hdr, ls->seed);
-		fd = local_fd_get(ls, last->segno, true);
+		fd = local_fd_get(ls, last->segno);
 		if (fd == -1) {
 			return phstore_fail(PHSTORE_ERR_IO,
 					    "segment %" PRIx64 ": %s",

@@ -116,7 +116,7 @@ static int sync_segment(struct local_store *ls, const struct local_seg *seg)
 {
 	int fd, ret;
 
-	fd = local_fd_get(ls, seg->segno, false);
+	fd = local_fd_get(ls, seg->segno);
 	if (fd == -1 && errno == ENOENT &&
 	    atomic_load(&ls->shared->tail) > seg->start)
 	{

@@ -69,6 +69,7 @@ static void *waiter_main(void *private_data)
 	struct phstore_waiter *w = private_data;
 	struct phstore *store = w->store;
 
+	phstore_helper_thread = true;
 	pthread_mutex_lock(&w->mutex);
 	while (true) {
 		struct waiter_channel *c = NULL;
@@ -110,6 +111,7 @@ static void *keeper_main(void *private_data)
 	struct phstore_waiter *w = private_data;
 	struct phstore *store = w->store;
 
+	phstore_helper_thread = true;
 	pthread_mutex_lock(&w->mutex);
 	while (true) {
 		while (!w->stop && !w->keeper_run) {
@@ -149,9 +151,7 @@ static enum phstore_err waiter_start(struct phstore *store)
 	/* signals are the event loop's, credentials are the owner's */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	if (store->become_owner != NULL) {
-		store->become_owner(store->private_data);
-	}
+	phstore_owner_begin(store);
 	ret = pthread_create(&w->thread, NULL, waiter_main, w);
 	if (ret == 0) {
 		int ret2 = pthread_create(&w->keeper, NULL, keeper_main, w);
@@ -159,9 +159,7 @@ static enum phstore_err waiter_start(struct phstore *store)
 		w->have_keeper = ret2 == 0;
 		pthread_mutex_unlock(&w->mutex);
 	}
-	if (store->unbecome_owner != NULL) {
-		store->unbecome_owner(store->private_data);
-	}
+	phstore_owner_end(store);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ret != 0) {
 		free(w);

@@ -117,6 +117,19 @@ void phstore_log(struct phstore *store, int level, const char *fmt, ...)
 /** @brief To be called first by every entry point. */
 void phstore_check_fork(struct phstore *store);
 
+/**
+ * @brief Around file creation and opening after phstore_open().
+ *
+ * Stage runs in the caller's thread, which may have changed its effective
+ * user: then the caller's callbacks are asked. The helper threads have kept
+ * the owner's credentials and must not call back.
+ */
+void phstore_owner_begin(struct phstore *store);
+void phstore_owner_end(struct phstore *store);
+
+/* Set in helper threads. */
+extern __thread bool phstore_helper_thread;
+
 /* phstore_async.c: end the helper threads (they are joined). */
 void phstore_waiter_stop(struct phstore *store);
 /* In the child after a fork: the threads are not there. */

@@ -28,6 +28,25 @@ void phstore_check_fork(struct phstore *store)
 	store->ops->after_fork(store);
 }
 
+__thread bool phstore_helper_thread;
+
+void phstore_owner_begin(struct phstore *store)
+{
+	if (store->become_owner != NULL && !phstore_helper_thread) {
+		store->become_owner(store->private_data);
+	}
+}
+
+void phstore_owner_end(struct phstore *store)
+{
+	if (store->unbecome_owner != NULL && !phstore_helper_thread) {
+		int saved_errno = errno;
+
+		store->unbecome_owner(store->private_data);
+		errno = saved_errno;
+	}
+}
+
 static const struct phstore_backend_ops *backend_by_name(const char *name)
 {
 	size_t i;
