@@ -87,7 +87,8 @@ void phstore_log(struct phstore *store, int level, const char *fmt, ...)
 	char msg[512];
 	va_list ap;
 
-	if (store->log_fn == NULL) {
+	if (store->log_fn == NULL || phstore_helper_thread) {
+		/* the caller's log function need not be thread-safe */
 		return;
 	}
 	va_start(ap, fmt);

@@ -110,7 +110,7 @@ enum phstore_err phstore_fail(enum phstore_err err, const char *fmt, ...)
 /** @brief Forget this thread's last error. */
 void phstore_clear_error(void);
 
-/** @brief Diagnostics to opts.log_fn; level as syslog's. Not from threads. */
+/** @brief Diagnostics to opts.log_fn; level as syslog's. Silent in threads. */
 void phstore_log(struct phstore *store, int level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
