@@ -1,0 +1,137 @@
+# phstore: the call sites in Samba
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Each hook puts lines of ours before or after one line of Samba's. That line
+# is named by a short piece of it (the anchor), looked for in one function or
+# block (the scope) or, without a scope, in the whole file. It must be found
+# exactly once: when a Samba release moves things, apply says which hook no
+# longer fits and changes nothing. Only our own lines are in here.
+#
+# Scopes: "function NAME" is a C function's body; "block TEXT" goes from the
+# one line that begins with TEXT to the next empty line.
+
+from collections import namedtuple
+
+Hook = namedtuple("Hook", "name file scope where anchor lines needs")
+
+
+def hook(name, file, where, anchor, lines, scope=None, needs=None):
+    return Hook(name, file, scope, where, anchor, lines.strip("\n"), needs)
+
+
+HOOKS = [
+    hook("build-library", "wscript_build",
+         "after", "bld.RECURSE('lib/dbwrap')",
+         "bld.RECURSE('lib/phstore')"),
+
+    hook("build-dbwrap", "source3/wscript_build",
+         "after", "lib/dbwrap/dbwrap_open.c",
+         """
+                            lib/dbwrap/dbwrap_phstore.c
+                            lib/dbwrap/dbwrap_phstore_store.c
+                            lib/dbwrap/dbwrap_phstore_recover.c
+                            ../lib/dbwrap/phstore_canon.c
+""", scope="block bld.SAMBA3_SUBSYSTEM('TDB_LIB'"),
+
+    hook("build-dbwrap-deps", "source3/wscript_build",
+         "after", "samba-cluster-support",
+         """
+                          phstore
+                          smbd_shim
+                          tdb-wrap
+""", scope="block bld.SAMBA3_SUBSYSTEM('TDB_LIB'"),
+
+    hook("build-smbd", "source3/wscript_build",
+         "after", "smbd/smb2_server.c",
+         "                          smbd/phstore_smbd.c",
+         scope="block bld.SAMBA3_LIBRARY('smbd_base'"),
+
+    hook("build-bench", "source3/wscript_build",
+         "after", "bld.RECURSE('torture')",
+         "bld.RECURSE('phbench')",
+         needs="bench/phbench/wscript_build"),
+
+    hook("open-include", "source3/lib/dbwrap/dbwrap_open.c",
+         "after", '#include "dbwrap/dbwrap_open.h"',
+         '#include "lib/dbwrap/dbwrap_phstore.h"'),
+
+    hook("open", "source3/lib/dbwrap/dbwrap_open.c",
+         "before", "dbwrap_local_open(", """
+	if (dbwrap_phstore_wanted(dbwrap_flags)) {
+		result = db_open_phstore(mem_ctx,
+					 name,
+					 hash_size,
+					 tdb_flags,
+					 open_flags,
+					 mode,
+					 lock_order,
+					 dbwrap_flags);
+		talloc_unlink(mem_ctx, lp_ctx);
+		return result;
+	}
+
+""", scope="function db_open_ex"),
+
+    hook("request-state", "source3/smbd/globals.h",
+         "after", "struct smbd_smb2_send_queue queue_entry;", """
+
+	/* what its response has to wait for, see phstore_smbd.c */
+	struct {
+		uint64_t stages;
+		uint64_t failures;
+		bool started;
+		bool counts;
+		bool always;
+		bool acks;
+	} phstore;
+"""),
+
+    hook("reply-include", "source3/smbd/smb2_server.c",
+         "after", '#include "smbd/smbXsrv_open.h"',
+         '#include "smbd/phstore_smbd.h"'),
+
+    hook("reply-flush", "source3/smbd/smb2_server.c",
+         "after", "static NTSTATUS smbd_smb2_flush_send_queue("
+         "struct smbXsrv_connection *xconn);", """
+
+NTSTATUS phstore_smb2_flush(struct smbXsrv_connection *xconn)
+{
+	return smbd_smb2_flush_send_queue(xconn);
+}
+"""),
+
+    hook("request-begin", "source3/smbd/smb2_server.c",
+         "before", "DO_PROFILE_INC(request);",
+         "	phstore_smb2_dispatch(req);",
+         scope="function smbd_smb2_request_dispatch"),
+
+    hook("reply-answered", "source3/smbd/smb2_server.c",
+         "before", "req->subreq = NULL;",
+         "	phstore_smb2_answered(req);",
+         scope="function smbd_smb2_request_reply"),
+
+    hook("reply-hold", "source3/smbd/smb2_server.c",
+         "after", "DLIST_REMOVE(xconn->smb2.requests, req);", """
+
+	status = phstore_smb2_hold(req, req);
+	if (NT_STATUS_EQUAL(status, NT_STATUS_EVENT_PENDING)) {
+		return NT_STATUS_OK;
+	}
+	if (!NT_STATUS_IS_OK(status)) {
+		return status;
+	}
+""", scope="function smbd_smb2_request_reply"),
+
+    hook("interim-hold", "source3/smbd/smb2_server.c",
+         "before", "nreq->queue_entry.mem_ctx = nreq;", """
+	status = phstore_smb2_hold(nreq, req);
+	if (NT_STATUS_EQUAL(status, NT_STATUS_EVENT_PENDING)) {
+		return NT_STATUS_OK;
+	}
+	if (!NT_STATUS_IS_OK(status)) {
+		return status;
+	}
+
+""", scope="function smb2_send_async_interim_response"),
+]

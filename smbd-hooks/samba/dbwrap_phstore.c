@@ -1,0 +1,759 @@
+/*
+ * phstore: a dbwrap backend that keeps marked records in a phstore
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * A db_context stacked on the plain volatile tdb. Record locks, reads and
+ * traverses are the tdb's own, at its speed. A record stored with
+ * DBWRAP_STORE_PERSISTENT is, in addition, staged in the store's log.
+ *
+ * Rules
+ *
+ * - Nothing waits here: staging appends to the log, it does not sync. What
+ *   waits is the reply of the SMB request (smbd/phstore_smbd.c).
+ * - Order: stage, then the volatile store, both under the record's lock. So
+ *   log order is lock order, and who reads a value in the volatile database
+ *   can rely on its LSN being at or below the head of the log.
+ * - The volatile database is the truth while the node is up. A process that
+ *   dies between the two steps leaves a staged change that nobody saw and
+ *   nobody was told of; the next store of the record stages all of it again.
+ * - A change the store refuses is not made in the volatile database either.
+ *   Where the caller can not be told (removals, byte-range locks) this
+ *   process ends as if killed, see dbwrap_phstore_failed().
+ * - The durable form leaves out waiters and lock holders (phstore_canon.c);
+ *   staging the same form again appends nothing.
+ */
+
+#include "includes.h"
+#include "system/filesys.h"
+#include "lib/util/server_id.h"
+#include "lib/util/util_tdb.h"
+#include "lib/dbwrap/dbwrap.h"
+#include "lib/dbwrap/dbwrap_private.h"
+#include "lib/dbwrap/dbwrap_phstore_private.h"
+
+struct db_phstore_rec {
+	struct db_phstore_ctx *ctx;
+	struct db_record *base_rec;
+};
+
+static NTSTATUS db_phstore_storev(struct db_record *rec,
+				  const TDB_DATA *dbufs,
+				  int num_dbufs,
+				  int flag);
+static NTSTATUS db_phstore_delete(struct db_record *rec);
+
+void db_phstore_hdr_push(uint8_t buf[DB_PHSTORE_HDR_LEN], bool persistent)
+{
+	memset(buf, 0, DB_PHSTORE_HDR_LEN);
+	SIVAL(buf, 0, 1);
+	SIVAL(buf, 4, persistent ? 1 : 0);
+}
+
+/* Strip the header; an empty value has none. */
+bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent)
+{
+	uint32_t version;
+
+	*persistent = false;
+
+	if (value->dsize == 0) {
+		return true;
+	}
+	if (value->dsize < DB_PHSTORE_HDR_LEN) {
+		return false;
+	}
+	version = IVAL(value->dptr, 0);
+	if (version != 1) {
+		return false;
+	}
+	*persistent = ((IVAL(value->dptr, 4) & 1) != 0);
+	value->dptr += DB_PHSTORE_HDR_LEN;
+	value->dsize -= DB_PHSTORE_HDR_LEN;
+	return true;
+}
+
+bool db_phstore_is_marker(TDB_DATA key)
+{
+	TDB_DATA marker = string_term_tdb_data(
+		DBWRAP_PERSISTENT_MIGRATION_MARKER_KEY);
+
+	return tdb_data_equal(key, marker);
+}
+
+static struct db_phstore_ctx *db_phstore_ctx_of(struct db_context *db)
+{
+	return talloc_get_type_abort(db->private_data, struct db_phstore_ctx);
+}
+
+/*
+ * Describe a record of the base as one of ours. A value that is not ours
+ * to understand reads as empty, as dbwrap_watch does it.
+ */
+static void db_phstore_rec_init(struct db_record *rec,
+				struct db_phstore_rec *prec,
+				struct db_context *db,
+				struct db_record *base_rec,
+				TDB_DATA value)
+{
+	bool persistent = false;
+	bool ok;
+
+	ok = db_phstore_hdr_pull(&value, &persistent);
+	if (!ok) {
+		DBG_ERR("%s: record without a valid header\n",
+			dbwrap_name(db));
+		value = tdb_null;
+	}
+
+	*prec = (struct db_phstore_rec) {
+		.ctx = db_phstore_ctx_of(db),
+		.base_rec = base_rec,
+	};
+	*rec = (struct db_record) {
+		.db = db,
+		.key = dbwrap_record_get_key(base_rec),
+		.value = value,
+		.flags.persistent = persistent,
+		.storev = db_phstore_storev,
+		.delete_rec = db_phstore_delete,
+		.private_data = prec,
+	};
+}
+
+static struct db_record *db_phstore_fetch_locked(struct db_context *db,
+						 TALLOC_CTX *mem_ctx,
+						 TDB_DATA key)
+{
+	struct db_phstore_ctx *ctx = db_phstore_ctx_of(db);
+	struct {
+		struct db_record rec;
+		struct db_phstore_rec prec;
+	} *both = NULL;
+	struct db_record *base_rec = NULL;
+
+	both = talloc_zero_size(mem_ctx, sizeof(*both));
+	if (both == NULL) {
+		return NULL;
+	}
+	base_rec = dbwrap_fetch_locked(ctx->base, both, key);
+	if (base_rec == NULL) {
+		TALLOC_FREE(both);
+		return NULL;
+	}
+	db_phstore_rec_init(&both->rec,
+			    &both->prec,
+			    db,
+			    base_rec,
+			    dbwrap_record_get_value(base_rec));
+	both->rec.value_valid = true;
+	return &both->rec;
+}
+
+struct db_phstore_do_locked_state {
+	struct db_context *db;
+	void (*fn)(struct db_record *rec, TDB_DATA value, void *private_data);
+	void *private_data;
+};
+
+static void db_phstore_do_locked_fn(struct db_record *base_rec,
+				    TDB_DATA value,
+				    void *private_data)
+{
+	struct db_phstore_do_locked_state *state = private_data;
+	struct db_phstore_rec prec = {};
+	struct db_record rec = {};
+	TDB_DATA our_value = {};
+
+	db_phstore_rec_init(&rec, &prec, state->db, base_rec, value);
+	our_value = rec.value;
+	rec.value = tdb_null;
+
+	state->fn(&rec, our_value, state->private_data);
+}
+
+static NTSTATUS db_phstore_do_locked(struct db_context *db,
+				     TDB_DATA key,
+				     void (*fn)(struct db_record *rec,
+						TDB_DATA value,
+						void *private_data),
+				     void *private_data)
+{
+	struct db_phstore_ctx *ctx = db_phstore_ctx_of(db);
+	struct db_phstore_do_locked_state state = {
+		.db = db,
+		.fn = fn,
+		.private_data = private_data,
+	};
+
+	return dbwrap_do_locked(
+		ctx->base, key, db_phstore_do_locked_fn, &state);
+}
+
+struct db_phstore_parse_state {
+	void (*parser)(TDB_DATA key, TDB_DATA data, void *private_data);
+	void *private_data;
+	bool ok;
+};
+
+static void db_phstore_parser(TDB_DATA key, TDB_DATA data, void *private_data)
+{
+	struct db_phstore_parse_state *state = private_data;
+	bool persistent = false;
+
+	state->ok = db_phstore_hdr_pull(&data, &persistent);
+	if (!state->ok) {
+		return;
+	}
+	state->parser(key, data, state->private_data);
+}
+
+static NTSTATUS db_phstore_parse_record(struct db_context *db,
+					TDB_DATA key,
+					void (*parser)(TDB_DATA key,
+						       TDB_DATA data,
+						       void *private_data),
+					void *private_data)
+{
+	struct db_phstore_ctx *ctx = db_phstore_ctx_of(db);
+	struct db_phstore_parse_state state = {
+		.parser = parser,
+		.private_data = private_data,
+	};
+	NTSTATUS status;
+
+	status = dbwrap_parse_record(
+		ctx->base, key, db_phstore_parser, &state);
+	if (!NT_STATUS_IS_OK(status)) {
+		return status;
+	}
+	if (!state.ok) {
+		DBG_ERR("%s: record without a valid header\n",
+			dbwrap_name(db));
+		return NT_STATUS_INTERNAL_DB_CORRUPTION;
+	}
+	return NT_STATUS_OK;
+}
+
+/*
+ * The durable form of a value, built in ctx->scratch. form->dsize is 0 when
+ * nothing in the value has to survive.
+ */
+static NTSTATUS db_phstore_form(struct db_phstore_ctx *ctx,
+				const TDB_DATA *dbufs,
+				int num_dbufs,
+				TDB_DATA *form)
+{
+	size_t have = talloc_get_size(ctx->scratch);
+	size_t need = 0;
+	size_t ofs = 0;
+	int i;
+
+	for (i = 0; i < num_dbufs; i++) {
+		need += dbufs[i].dsize;
+		if (need < dbufs[i].dsize) {
+			return NT_STATUS_INVALID_PARAMETER;
+		}
+	}
+	if (need > have) {
+		uint8_t *tmp = NULL;
+
+		tmp = talloc_realloc(
+			ctx, ctx->scratch, uint8_t, MAX(need * 2, 4096));
+		if (tmp == NULL) {
+			return NT_STATUS_NO_MEMORY;
+		}
+		ctx->scratch = tmp;
+	}
+	for (i = 0; i < num_dbufs; i++) {
+		if (dbufs[i].dsize == 0) {
+			continue;
+		}
+		memcpy(ctx->scratch + ofs, dbufs[i].dptr, dbufs[i].dsize);
+		ofs += dbufs[i].dsize;
+	}
+
+	*form = (TDB_DATA) { .dptr = ctx->scratch, .dsize = need };
+
+	/* A value that does not parse is kept as it is. */
+	(void)phstore_canon(ctx->kind, form->dptr, &form->dsize);
+
+	return NT_STATUS_OK;
+}
+
+struct db_phstore_undo_state {
+	struct db_phstore_ctx *ctx;
+	enum phstore_err err;
+	bool done;
+};
+
+static void db_phstore_undo_parser(TDB_DATA key,
+				   TDB_DATA data,
+				   void *private_data)
+{
+	struct db_phstore_undo_state *state = private_data;
+	TDB_DATA form = {};
+	bool persistent = false;
+	NTSTATUS status;
+	bool ok;
+
+	ok = db_phstore_hdr_pull(&data, &persistent);
+	if (!ok || !persistent) {
+		return;
+	}
+	status = db_phstore_form(state->ctx, &data, 1, &form);
+	if (!NT_STATUS_IS_OK(status)) {
+		state->err = PHSTORE_ERR_NO_MEMORY;
+		state->done = true;
+		return;
+	}
+	if (form.dsize == 0) {
+		return;
+	}
+	state->err = dbwrap_phstore_stage(state->ctx, key, &form);
+	state->done = true;
+}
+
+/*
+ * The volatile database did not take what was staged: stage again what it
+ * has. It is read anew, callers may have changed the copy they were given.
+ */
+static void db_phstore_undo(struct db_phstore_ctx *ctx, TDB_DATA key)
+{
+	struct db_phstore_undo_state state = { .ctx = ctx };
+
+	(void)dbwrap_parse_record(
+		ctx->base, key, db_phstore_undo_parser, &state);
+	if (!state.done) {
+		state.err = dbwrap_phstore_stage(ctx, key, NULL);
+	}
+	if (state.err != PHSTORE_OK) {
+		dbwrap_phstore_failed(ctx, "undo", state.err, true);
+	}
+}
+
+static NTSTATUS db_phstore_storev(struct db_record *rec,
+				  const TDB_DATA *dbufs,
+				  int num_dbufs,
+				  int flag)
+{
+	struct db_phstore_rec *prec = rec->private_data;
+	struct db_phstore_ctx *ctx = prec->ctx;
+	bool persistent = ((flag & DBWRAP_STORE_PERSISTENT) != 0);
+	uint8_t hdr[DB_PHSTORE_HDR_LEN];
+	TDB_DATA all[num_dbufs + 1];
+	TDB_DATA form = {};
+	enum phstore_err err = PHSTORE_OK;
+	bool staged = false;
+	NTSTATUS status;
+
+	if (persistent) {
+		status = db_phstore_form(ctx, dbufs, num_dbufs, &form);
+		if (!NT_STATUS_IS_OK(status)) {
+			return status;
+		}
+	}
+
+	if (form.dsize != 0) {
+		err = dbwrap_phstore_stage(ctx, rec->key, &form);
+		staged = true;
+	} else if (rec->flags.persistent) {
+		err = dbwrap_phstore_stage(ctx, rec->key, NULL);
+		staged = true;
+	}
+	if (err != PHSTORE_OK) {
+		bool is_removal = (form.dsize == 0);
+
+		dbwrap_phstore_failed(ctx,
+				      is_removal ? "removal" : "store",
+				      err,
+				      is_removal || ctx->put_must_work);
+		return dbwrap_phstore_map_err(err);
+	}
+
+	db_phstore_hdr_push(hdr, persistent);
+	all[0] = (TDB_DATA) { .dptr = hdr, .dsize = sizeof(hdr) };
+	if (num_dbufs != 0) {
+		memcpy(&all[1], dbufs, num_dbufs * sizeof(TDB_DATA));
+	}
+	status = dbwrap_record_storev(
+		prec->base_rec, all, num_dbufs + 1, flag & DBWRAP_TDB_FLAGS);
+	if (!NT_STATUS_IS_OK(status)) {
+		DBG_ERR("%s: volatile store failed: %s\n",
+			ctx->table, nt_errstr(status));
+		if (staged) {
+			db_phstore_undo(ctx, rec->key);
+		}
+		return status;
+	}
+
+	rec->flags.persistent = persistent;
+	return NT_STATUS_OK;
+}
+
+static NTSTATUS db_phstore_delete(struct db_record *rec)
+{
+	struct db_phstore_rec *prec = rec->private_data;
+	struct db_phstore_ctx *ctx = prec->ctx;
+	NTSTATUS status;
+
+	if (rec->flags.persistent) {
+		enum phstore_err err;
+
+		err = dbwrap_phstore_stage(ctx, rec->key, NULL);
+		if (err != PHSTORE_OK) {
+			dbwrap_phstore_failed(ctx, "removal", err, true);
+			return dbwrap_phstore_map_err(err);
+		}
+	}
+
+	status = dbwrap_record_delete(prec->base_rec);
+	if (!NT_STATUS_IS_OK(status)) {
+		bool gone = NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND);
+
+		if (rec->flags.persistent && !gone) {
+			db_phstore_undo(ctx, rec->key);
+		}
+		return status;
+	}
+
+	rec->flags.persistent = false;
+	return NT_STATUS_OK;
+}
+
+struct db_phstore_traverse_state {
+	struct db_context *db;
+	int (*fn)(struct db_record *rec, void *private_data);
+	void *private_data;
+	bool found_marker;
+	bool read_only;
+	int count;
+};
+
+static NTSTATUS db_phstore_storev_deny(struct db_record *rec,
+				       const TDB_DATA *dbufs,
+				       int num_dbufs,
+				       int flag)
+{
+	return NT_STATUS_MEDIA_WRITE_PROTECTED;
+}
+
+static NTSTATUS db_phstore_delete_deny(struct db_record *rec)
+{
+	return NT_STATUS_MEDIA_WRITE_PROTECTED;
+}
+
+static int db_phstore_traverse_fn(struct db_record *base_rec,
+				  void *private_data)
+{
+	struct db_phstore_traverse_state *state = private_data;
+	TDB_DATA value = dbwrap_record_get_value(base_rec);
+	struct db_phstore_rec prec = {};
+	struct db_record rec = {};
+	bool is_marker = db_phstore_is_marker(base_rec->key);
+
+	if (is_marker) {
+		state->found_marker = true;
+		return 0;
+	}
+	if (value.dsize < DB_PHSTORE_HDR_LEN) {
+		dbwrap_log_key("Small record", base_rec->key);
+		return 0;
+	}
+
+	db_phstore_rec_init(&rec, &prec, state->db, base_rec, value);
+	rec.value_valid = true;
+	if (state->read_only) {
+		rec.storev = db_phstore_storev_deny;
+		rec.delete_rec = db_phstore_delete_deny;
+	}
+	return state->fn(&rec, state->private_data);
+}
+
+static int db_phstore_traverse(struct db_context *db,
+			       int (*fn)(struct db_record *rec,
+					 void *private_data),
+			       void *private_data)
+{
+	struct db_phstore_ctx *ctx = db_phstore_ctx_of(db);
+	struct db_phstore_traverse_state state = {
+		.db = db,
+		.fn = fn,
+		.private_data = private_data,
+	};
+	int count = 0;
+	NTSTATUS status;
+
+	status = dbwrap_traverse(
+		ctx->base, db_phstore_traverse_fn, &state, &count);
+	if (!NT_STATUS_IS_OK(status)) {
+		return -1;
+	}
+	return state.found_marker ? count - 1 : count;
+}
+
+static int db_phstore_traverse_read(struct db_context *db,
+				    int (*fn)(struct db_record *rec,
+					      void *private_data),
+				    void *private_data)
+{
+	struct db_phstore_ctx *ctx = db_phstore_ctx_of(db);
+	struct db_phstore_traverse_state state = {
+		.db = db,
+		.fn = fn,
+		.private_data = private_data,
+		.read_only = true,
+	};
+	int count = 0;
+	NTSTATUS status;
+
+	status = dbwrap_traverse_read(
+		ctx->base, db_phstore_traverse_fn, &state, &count);
+	if (!NT_STATUS_IS_OK(status)) {
+		return -1;
+	}
+	return state.found_marker ? count - 1 : count;
+}
+
+static int db_phstore_scan_fn(const char *table,
+			      const struct phstore_record *prec,
+			      void *private_data)
+{
+	struct db_phstore_traverse_state *state = private_data;
+	struct db_record rec = {
+		.db = state->db,
+		.key = {
+			.dptr = discard_const_p(uint8_t, prec->key.data),
+			.dsize = prec->key.len,
+		},
+		.value = {
+			.dptr = discard_const_p(uint8_t, prec->value.data),
+			.dsize = prec->value.len,
+		},
+		.value_valid = true,
+		.flags.persistent = true,
+		.storev = db_phstore_storev_deny,
+		.delete_rec = db_phstore_delete_deny,
+	};
+
+	state->count += 1;
+	return state->fn(&rec, state->private_data);
+}
+
+/* Shows what the store has, not what the volatile database has. */
+static int db_phstore_traverse_store(struct db_context *db,
+				     int (*fn)(struct db_record *rec,
+					       void *private_data),
+				     void *private_data)
+{
+	struct db_phstore_ctx *ctx = db_phstore_ctx_of(db);
+	struct db_phstore_traverse_state state = {
+		.db = db,
+		.fn = fn,
+		.private_data = private_data,
+	};
+	struct phstore *store = NULL;
+	enum phstore_err err;
+
+	store = dbwrap_phstore_store(true);
+	if (store == NULL) {
+		return -1;
+	}
+	err = phstore_scan(
+		store, ctx->table, db_phstore_scan_fn, &state, NULL);
+	if (err != PHSTORE_OK) {
+		dbwrap_phstore_failed(ctx, "scan", err, false);
+		return -1;
+	}
+	return state.count;
+}
+
+static int db_phstore_wipe(struct db_context *db,
+			   struct dbwrap_wipe_flags flags)
+{
+	struct db_phstore_ctx *ctx = db_phstore_ctx_of(db);
+	struct dbwrap_wipe_flags base_flags = { .wipe_default = true };
+	int ret;
+
+	if (flags.wipe_persistent_backup_db) {
+		ret = dbwrap_phstore_wipe_table(ctx);
+		if (ret != 0) {
+			return ret;
+		}
+	}
+	if (flags.wipe_default) {
+		ret = dbwrap_wipe(ctx->base, base_flags);
+		if (ret != 0) {
+			return ret;
+		}
+	}
+	return 0;
+}
+
+static int db_phstore_exists(struct db_context *db, TDB_DATA key)
+{
+	return dbwrap_exists(db_phstore_ctx_of(db)->base, key) ? 1 : 0;
+}
+
+static int db_phstore_check(struct db_context *db)
+{
+	return dbwrap_check(db_phstore_ctx_of(db)->base);
+}
+
+static size_t db_phstore_id(struct db_context *db, uint8_t *id, size_t idlen)
+{
+	return dbwrap_db_id(db_phstore_ctx_of(db)->base, id, idlen);
+}
+
+static int db_phstore_get_seqnum(struct db_context *db)
+{
+	return dbwrap_get_seqnum(db_phstore_ctx_of(db)->base);
+}
+
+/*
+ * Transactions are for databases that are persistent as a whole. These are
+ * not: dbwrap refuses before it comes here, as it does for the plain tdb.
+ */
+static int db_phstore_transaction_start(struct db_context *db)
+{
+	return dbwrap_transaction_start(db_phstore_ctx_of(db)->base);
+}
+
+static NTSTATUS db_phstore_transaction_start_nonblock(struct db_context *db)
+{
+	return dbwrap_transaction_start_nonblock(
+		db_phstore_ctx_of(db)->base);
+}
+
+static int db_phstore_transaction_commit(struct db_context *db)
+{
+	return dbwrap_transaction_commit(db_phstore_ctx_of(db)->base);
+}
+
+static int db_phstore_transaction_cancel(struct db_context *db)
+{
+	return dbwrap_transaction_cancel(db_phstore_ctx_of(db)->base);
+}
+
+/* "/lock/locking.tdb" is table "locking" */
+static const char *db_phstore_table_name(TALLOC_CTX *mem_ctx,
+					 const char *name)
+{
+	const char *base = strrchr_m(name, '/');
+	const char *dot = NULL;
+	size_t len;
+
+	base = (base != NULL) ? base + 1 : name;
+	len = strlen(base);
+	dot = strrchr_m(base, '.');
+	if (dot != NULL && dot != base) {
+		len = dot - base;
+	}
+	return talloc_strndup(mem_ctx, base, MIN(len, PHSTORE_TABLE_MAX));
+}
+
+struct db_context *db_open_phstore(TALLOC_CTX *mem_ctx,
+				   const char *name,
+				   int hash_size,
+				   int tdb_flags,
+				   int open_flags,
+				   mode_t mode,
+				   enum dbwrap_lock_order lock_order,
+				   uint64_t dbwrap_flags)
+{
+	struct db_context *db = NULL;
+	struct db_phstore_ctx *ctx = NULL;
+	uint64_t base_flags = dbwrap_flags & ~DBWRAP_FLAG_PER_REC_PERSISTENT;
+	bool writable = ((open_flags & O_ACCMODE) == O_RDWR);
+	bool ok;
+
+	if (!(tdb_flags & TDB_CLEAR_IF_FIRST)) {
+		DBG_ERR("%s: only a TDB_CLEAR_IF_FIRST database can have "
+			"persistent records\n", name);
+		errno = EINVAL;
+		return NULL;
+	}
+
+	db = talloc_zero(mem_ctx, struct db_context);
+	if (db == NULL) {
+		goto nomem;
+	}
+	ctx = talloc_zero(db, struct db_phstore_ctx);
+	if (ctx == NULL) {
+		goto nomem;
+	}
+	ctx->path = talloc_strdup(ctx, name);
+	if (ctx->path == NULL) {
+		goto nomem;
+	}
+	ctx->table = db_phstore_table_name(ctx, name);
+	if (ctx->table == NULL) {
+		goto nomem;
+	}
+	ctx->kind = phstore_canon_kind_of(ctx->table);
+	/* brlock.c panics when a store fails */
+	ctx->put_must_work = strequal(ctx->table, "brlock");
+
+	ok = dbwrap_phstore_table_config(ctx);
+	if (!ok) {
+		TALLOC_FREE(db);
+		errno = EINVAL;
+		return NULL;
+	}
+
+	ctx->base = dbwrap_local_open(ctx,
+				      name,
+				      hash_size,
+				      tdb_flags,
+				      open_flags,
+				      mode,
+				      DBWRAP_LOCK_ORDER_NONE,
+				      base_flags);
+	if (ctx->base == NULL) {
+		int err = errno;
+
+		TALLOC_FREE(db);
+		errno = err;
+		return NULL;
+	}
+
+	db->private_data = ctx;
+	db->lock_order = lock_order;
+	db->flags = dbwrap_flags;
+	db->persistent = false;
+	db->name = dbwrap_name(ctx->base);
+	db->fetch_locked = db_phstore_fetch_locked;
+	db->do_locked = db_phstore_do_locked;
+	db->traverse = db_phstore_traverse;
+	db->traverse_read = db_phstore_traverse_read;
+	db->traverse_per_rec_persistent_read = db_phstore_traverse_store;
+	db->parse_record = db_phstore_parse_record;
+	db->get_seqnum = db_phstore_get_seqnum;
+	db->transaction_start = db_phstore_transaction_start;
+	db->transaction_start_nonblock =
+		db_phstore_transaction_start_nonblock;
+	db->transaction_commit = db_phstore_transaction_commit;
+	db->transaction_cancel = db_phstore_transaction_cancel;
+	db->exists = db_phstore_exists;
+	db->wipe = db_phstore_wipe;
+	db->check = db_phstore_check;
+	db->id = db_phstore_id;
+
+	if (!writable) {
+		/* A reader of the volatile database needs no store. */
+		return db;
+	}
+
+	ok = dbwrap_phstore_recover(ctx, tdb_flags);
+	if (!ok) {
+		TALLOC_FREE(db);
+		errno = EIO;
+		return NULL;
+	}
+	return db;
+
+nomem:
+	TALLOC_FREE(db);
+	errno = ENOMEM;
+	return NULL;
+}

@@ -1,0 +1,68 @@
+/*
+ * phstore: a dbwrap backend that keeps marked records in a phstore
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+
+#ifndef DBWRAP_PHSTORE_H
+#define DBWRAP_PHSTORE_H
+
+#include "lib/dbwrap/dbwrap.h"
+#include "lib/phstore/phstore.h"
+
+/**
+ * What this process has asked of the store so far.
+ *
+ * A reply that follows a change is safe to send when everything up to lsn
+ * is durable and failures has not moved since its request came in.
+ */
+struct dbwrap_phstore_progress {
+	/* NULL until the store is open */
+	struct phstore *store;
+	/* moves with each change that must be durable before it is acked */
+	uint64_t stages;
+	/* moves with each change the store refused */
+	uint64_t failures;
+	/* a barrier on this covers all of them */
+	uint64_t lsn;
+	/* how long a reply may wait for its barrier */
+	uint32_t barrier_timeout_sec;
+};
+
+const struct dbwrap_phstore_progress *dbwrap_phstore_progress(void);
+
+/**
+ * @brief What to do when going on would leave the two copies different.
+ *
+ * fn must not return. Without one (tools, tests) the error goes up. It is
+ * called only in the process that set it, not in its children.
+ */
+void dbwrap_phstore_set_fatal(void (*fn)(const char *reason));
+
+/**
+ * @brief Is this database one of ours?
+ *
+ * True also for a configuration that is wrong: db_open_phstore() then
+ * refuses, so that nothing falls back to another storage unnoticed.
+ */
+bool dbwrap_phstore_wanted(uint64_t dbwrap_flags);
+
+/**
+ * @brief Open a local volatile database whose marked records survive.
+ *
+ * Arguments as dbwrap_local_open(). The first opener after a restart finds
+ * the volatile database empty and fills it from the store.
+ *
+ * @return NULL and errno when the configuration, the store or the volatile
+ *         database is not usable; the reason is in the log
+ */
+struct db_context *db_open_phstore(TALLOC_CTX *mem_ctx,
+				   const char *name,
+				   int hash_size,
+				   int tdb_flags,
+				   int open_flags,
+				   mode_t mode,
+				   enum dbwrap_lock_order lock_order,
+				   uint64_t dbwrap_flags);
+
+#endif /* DBWRAP_PHSTORE_H */

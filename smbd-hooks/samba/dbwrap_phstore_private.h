@@ -1,0 +1,57 @@
+/*
+ * phstore: what the parts of the dbwrap backend share
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+
+#ifndef DBWRAP_PHSTORE_PRIVATE_H
+#define DBWRAP_PHSTORE_PRIVATE_H
+
+#include "lib/dbwrap/dbwrap_phstore.h"
+#include "lib/dbwrap/phstore_canon.h"
+
+/*
+ * In front of each value of the volatile database: u32 version (1), u32
+ * flags (bit 0: the store has a copy), 8 bytes reserved (0). Upstream's
+ * per-record-persistent databases have the same header.
+ */
+#define DB_PHSTORE_HDR_LEN 16
+
+struct db_phstore_ctx {
+	struct db_context *base;
+	const char *path;	/* of the volatile tdb */
+	const char *table;
+	enum phstore_canon_kind kind;
+	enum phstore_class durability;
+	/* the callers of this table can not be told of a failed store */
+	bool put_must_work;
+	/* the durable form of a value is built here */
+	uint8_t *scratch;
+};
+
+void db_phstore_hdr_push(uint8_t buf[DB_PHSTORE_HDR_LEN], bool persistent);
+bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent);
+bool db_phstore_is_marker(TDB_DATA key);
+
+/* dbwrap_phstore_store.c */
+
+bool dbwrap_phstore_table_config(struct db_phstore_ctx *ctx);
+struct phstore *dbwrap_phstore_store(bool rdonly);
+void dbwrap_phstore_failed(const struct db_phstore_ctx *ctx,
+			   const char *what,
+			   enum phstore_err err,
+			   bool is_fatal);
+NTSTATUS dbwrap_phstore_map_err(enum phstore_err err);
+
+/* value NULL: delete */
+enum phstore_err dbwrap_phstore_stage(const struct db_phstore_ctx *ctx,
+				      TDB_DATA key,
+				      const TDB_DATA *value);
+enum phstore_err dbwrap_phstore_sync(void);
+
+/* dbwrap_phstore_recover.c */
+
+bool dbwrap_phstore_recover(struct db_phstore_ctx *ctx, int tdb_flags);
+int dbwrap_phstore_wipe_table(struct db_phstore_ctx *ctx);
+
+#endif /* DBWRAP_PHSTORE_PRIVATE_H */

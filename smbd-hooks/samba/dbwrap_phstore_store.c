@@ -1,0 +1,434 @@
+/*
+ * phstore: the one store of this process, and what smb.conf says about it
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * All databases of a process share one store handle: their changes are one
+ * sequence in one log, so one barrier covers what a request changed in all
+ * three. The handle is opened by the first database that needs it (in smbd
+ * the parent, before it forks) and is inherited by the children.
+ *
+ * smb.conf, all in [global]; a value that is not understood is refused,
+ * never replaced by a default:
+ *
+ *   phstore:backend             local | none (none: upstream's own storage)
+ *   phstore:path                <state directory>/phstore
+ *   phstore:durability          sync | local
+ *   phstore:durability.<table>  the same, for one table
+ *   phstore:segment size        bytes, K and M are understood
+ *   phstore:allow volatile      no | yes: the store may lie on a tmpfs
+ *   phstore:barrier timeout     seconds, 60
+ */
+
+#include "includes.h"
+#include "system/filesys.h"
+#include "smbd_shim.h"
+#include "lib/param/param.h"
+#include "lib/util_path.h"
+#include "lib/util/smb_strtox.h"
+#include "lib/dbwrap/dbwrap_phstore_private.h"
+
+#define DB_PHSTORE_SEGMENT_MIN (64 * 1024)
+#define DB_PHSTORE_SEGMENT_MAX (1024 * 1024 * 1024)
+#define DB_PHSTORE_BARRIER_TIMEOUT 60
+#define DB_PHSTORE_BARRIER_TIMEOUT_MAX 3600
+
+static struct {
+	struct dbwrap_phstore_progress progress;
+	bool rdonly;
+	pid_t opener;
+	void (*fatal_fn)(const char *reason);
+	pid_t fatal_pid;
+	time_t last_complaint;
+} global;
+
+static const char *db_phstore_param(const char *option, const char *def)
+{
+	return lp_parm_const_string(
+		GLOBAL_SECTION_SNUM, "phstore", option, def);
+}
+
+bool dbwrap_phstore_wanted(uint64_t dbwrap_flags)
+{
+	const char *backend = NULL;
+
+	if (!(dbwrap_flags & DBWRAP_FLAG_PER_REC_PERSISTENT)) {
+		return false;
+	}
+	if (lp_clustering()) {
+		return false;
+	}
+	backend = db_phstore_param("backend", "local");
+	return !strequal(backend, "none");
+}
+
+static bool db_phstore_durability(const char *option,
+				  const char *def,
+				  enum phstore_class *durability)
+{
+	const char *val = db_phstore_param(option, def);
+
+	if (val == NULL) {
+		return true;
+	}
+	if (strequal(val, "sync")) {
+		*durability = PHSTORE_CLASS_SYNC;
+		return true;
+	}
+	if (strequal(val, "local")) {
+		*durability = PHSTORE_CLASS_LOCAL;
+		return true;
+	}
+	DBG_ERR("smb.conf: phstore:%s = %s is not understood, "
+		"use sync or local\n", option, val);
+	return false;
+}
+
+bool dbwrap_phstore_table_config(struct db_phstore_ctx *ctx)
+{
+	const char *backend = db_phstore_param("backend", "local");
+	char *option = NULL;
+	bool ok;
+
+	ok = strequal(backend, "local");
+	if (!ok) {
+		DBG_ERR("smb.conf: phstore:backend = %s is not understood, "
+			"use local or none. Persistent handles can not be "
+			"served.\n", backend);
+		return false;
+	}
+
+	ok = db_phstore_durability("durability", "sync", &ctx->durability);
+	if (!ok) {
+		return false;
+	}
+	option = talloc_asprintf(ctx, "durability.%s", ctx->table);
+	if (option == NULL) {
+		return false;
+	}
+	ok = db_phstore_durability(option, NULL, &ctx->durability);
+	TALLOC_FREE(option);
+	return ok;
+}
+
+static bool db_phstore_timeout(uint32_t *timeout_sec)
+{
+	const char *val = db_phstore_param("barrier timeout", NULL);
+	unsigned long sec;
+	int err = 0;
+
+	*timeout_sec = DB_PHSTORE_BARRIER_TIMEOUT;
+	if (val == NULL) {
+		return true;
+	}
+	sec = smb_strtoul(val, NULL, 10, &err, SMB_STR_FULL_STR_CONV);
+	if (err != 0 || sec < 1 || sec > DB_PHSTORE_BARRIER_TIMEOUT_MAX) {
+		DBG_ERR("smb.conf: phstore:barrier timeout = %s is not "
+			"understood, use 1 to %d seconds\n",
+			val, DB_PHSTORE_BARRIER_TIMEOUT_MAX);
+		return false;
+	}
+	*timeout_sec = sec;
+	return true;
+}
+
+static bool db_phstore_open_options(struct phstore_open_options *opts)
+{
+	const char *val = NULL;
+	bool allow_volatile = false;
+	bool ok;
+
+	val = db_phstore_param("segment size", NULL);
+	if (val != NULL) {
+		ok = conv_str_size_error(val, &opts->segment_size);
+		if (!ok || opts->segment_size < DB_PHSTORE_SEGMENT_MIN ||
+		    opts->segment_size > DB_PHSTORE_SEGMENT_MAX)
+		{
+			DBG_ERR("smb.conf: phstore:segment size = %s is not "
+				"understood, use 64K to 1G\n", val);
+			return false;
+		}
+	}
+
+	val = db_phstore_param("allow volatile", NULL);
+	if (val != NULL) {
+		ok = set_boolean(val, &allow_volatile);
+		if (!ok) {
+			DBG_ERR("smb.conf: phstore:allow volatile = %s is "
+				"not understood, use yes or no\n", val);
+			return false;
+		}
+	}
+	if (allow_volatile) {
+		opts->flags |= PHSTORE_OPEN_ALLOW_VOLATILE;
+	}
+
+	return db_phstore_timeout(&global.progress.barrier_timeout_sec);
+}
+
+static void db_phstore_become_owner(void *private_data)
+{
+	become_root();
+}
+
+static void db_phstore_unbecome_owner(void *private_data)
+{
+	unbecome_root();
+}
+
+static void db_phstore_log(void *private_data, int level, const char *msg)
+{
+	int dbglvl = DBGLVL_DEBUG;
+
+	if (level <= 3) {
+		dbglvl = DBGLVL_ERR;
+	} else if (level == 4) {
+		dbglvl = DBGLVL_WARNING;
+	} else if (level <= 6) {
+		dbglvl = DBGLVL_NOTICE;
+	}
+	DBG_PREFIX(dbglvl, ("phstore: %s\n", msg));
+}
+
+/*
+ * The last sync of what nobody waited for (disconnects, the scavenger's
+ * removals). Children leave it to the others: the log is one.
+ */
+static void db_phstore_at_exit(void)
+{
+	struct phstore *store = global.progress.store;
+
+	if (store == NULL || global.opener != getpid()) {
+		return;
+	}
+	global.progress.store = NULL;
+	(void)phstore_close(store);
+}
+
+static void db_phstore_report(struct phstore *store, const char *path)
+{
+	struct phstore_stat st = {};
+	enum phstore_err err;
+	uint64_t i;
+
+	err = phstore_stat(store, &st);
+	if (err != PHSTORE_OK) {
+		return;
+	}
+	DBG_NOTICE("phstore: %s is open, %"PRIu64" records, epoch "
+		   "%"PRIu64", recovery took %"PRIu64" us\n",
+		   path, st.num_records, st.epoch, st.recovery_us);
+
+	for (i = 0; i < st.num_damaged; i++) {
+		struct phstore_damage damage = {};
+
+		err = phstore_damage_get(store, i, &damage);
+		if (err != PHSTORE_OK) {
+			break;
+		}
+		DBG_ERR("phstore: %s/%s is damaged at byte %"PRIu64" "
+			"(%"PRIu64" bytes): %s. Records there are lost, "
+			"all others are served.\n",
+			path, damage.file, damage.offset, damage.len,
+			damage.reason);
+	}
+}
+
+struct phstore *dbwrap_phstore_store(bool rdonly)
+{
+	struct phstore_open_options opts = {
+		.backend = "local",
+		.become_owner = db_phstore_become_owner,
+		.unbecome_owner = db_phstore_unbecome_owner,
+		.log_fn = db_phstore_log,
+	};
+	struct phstore *store = NULL;
+	const char *path = NULL;
+	char *def_path = NULL;
+	enum phstore_err err;
+	int ret;
+	bool ok;
+
+	if (global.progress.store != NULL) {
+		if (rdonly || !global.rdonly) {
+			return global.progress.store;
+		}
+		/* first only looked at, now to be written */
+		(void)phstore_close(global.progress.store);
+		global.progress.store = NULL;
+	}
+
+	ok = db_phstore_open_options(&opts);
+	if (!ok) {
+		return NULL;
+	}
+	def_path = state_path(talloc_tos(), "phstore");
+	if (def_path == NULL) {
+		return NULL;
+	}
+	path = db_phstore_param("path", def_path);
+
+	become_root();
+	if (rdonly) {
+		opts.flags |= PHSTORE_OPEN_RDONLY;
+	} else {
+		opts.flags |= PHSTORE_OPEN_CREATE;
+		ret = mkdir(path, 0700);
+		if (ret != 0 && errno != EEXIST) {
+			DBG_ERR("phstore: can not make %s: %s\n",
+				path, strerror(errno));
+		}
+	}
+	err = phstore_open(NULL, path, &opts, &store);
+	unbecome_root();
+
+	if (err != PHSTORE_OK) {
+		DBG_ERR("phstore: can not open %s: %s (%s). Persistent "
+			"handles can not be served.\n",
+			path, phstore_strerror(err), phstore_last_error());
+		TALLOC_FREE(def_path);
+		return NULL;
+	}
+
+	global.progress.store = store;
+	global.rdonly = rdonly;
+	if (!rdonly) {
+		db_phstore_report(store, path);
+		if (global.opener == 0) {
+			atexit(db_phstore_at_exit);
+		}
+	}
+	global.opener = getpid();
+	TALLOC_FREE(def_path);
+	return store;
+}
+
+const struct dbwrap_phstore_progress *dbwrap_phstore_progress(void)
+{
+	return &global.progress;
+}
+
+void dbwrap_phstore_set_fatal(void (*fn)(const char *reason))
+{
+	global.fatal_fn = fn;
+	global.fatal_pid = getpid();
+}
+
+NTSTATUS dbwrap_phstore_map_err(enum phstore_err err)
+{
+	switch (err) {
+	case PHSTORE_OK:
+		return NT_STATUS_OK;
+	case PHSTORE_ERR_NOT_FOUND:
+		return NT_STATUS_NOT_FOUND;
+	case PHSTORE_ERR_INVALID:
+		return NT_STATUS_INVALID_PARAMETER;
+	case PHSTORE_ERR_TOO_BIG:
+		return NT_STATUS_INSUFFICIENT_RESOURCES;
+	case PHSTORE_ERR_NO_MEMORY:
+		return NT_STATUS_NO_MEMORY;
+	case PHSTORE_ERR_FULL:
+		return NT_STATUS_DISK_FULL;
+	case PHSTORE_ERR_READ_ONLY:
+		return NT_STATUS_MEDIA_WRITE_PROTECTED;
+	case PHSTORE_ERR_CORRUPT:
+		return NT_STATUS_INTERNAL_DB_CORRUPTION;
+	case PHSTORE_ERR_TIMEOUT:
+		return NT_STATUS_IO_TIMEOUT;
+	default:
+		return NT_STATUS_UNEXPECTED_IO_ERROR;
+	}
+}
+
+/*
+ * The store refused. Nothing was changed, here or there, and the caller is
+ * told; a reply that would acknowledge the change is not sent
+ * (phstore_smbd.c looks at progress.failures).
+ *
+ * is_fatal: the caller would ignore the error or panic. The process then
+ * ends at once, as if it had been killed: its client reconnects, finds its
+ * handles as they were before the change, and asks again.
+ */
+void dbwrap_phstore_failed(const struct db_phstore_ctx *ctx,
+			   const char *what,
+			   enum phstore_err err,
+			   bool is_fatal)
+{
+	bool can_end = (global.fatal_fn != NULL &&
+			global.fatal_pid == getpid());
+	time_t now = time_mono(NULL);
+
+	global.progress.failures += 1;
+
+	if (now != global.last_complaint || (is_fatal && can_end)) {
+		global.last_complaint = now;
+		DBG_ERR("phstore: %s in table %s refused: %s (%s)\n",
+			what, ctx->table, phstore_strerror(err),
+			phstore_last_error());
+	}
+	if (is_fatal && can_end) {
+		global.fatal_fn(phstore_strerror(err));
+	}
+}
+
+enum phstore_err dbwrap_phstore_stage(const struct db_phstore_ctx *ctx,
+				      TDB_DATA key,
+				      const TDB_DATA *value)
+{
+	struct phstore *store = NULL;
+	struct phstore_txn *txn = NULL;
+	struct phstore_op_options opts = {
+		.durability = ctx->durability,
+		.skip_same = true,
+	};
+	struct phstore_blob pkey = { .data = key.dptr, .len = key.dsize };
+	enum phstore_err err;
+	uint64_t lsn = 0;
+
+	store = dbwrap_phstore_store(false);
+	if (store == NULL) {
+		return PHSTORE_ERR_IO;
+	}
+	txn = phstore_txn_new(NULL, store);
+	if (txn == NULL) {
+		return PHSTORE_ERR_NO_MEMORY;
+	}
+	if (value != NULL) {
+		struct phstore_blob pval = {
+			.data = value->dptr,
+			.len = value->dsize,
+		};
+
+		err = phstore_txn_put(txn, ctx->table, pkey, pval, &opts);
+	} else {
+		err = phstore_txn_delete(txn, ctx->table, pkey, &opts);
+	}
+	if (err != PHSTORE_OK) {
+		goto done;
+	}
+	err = phstore_stage(txn, &lsn);
+	if (err != PHSTORE_OK) {
+		goto done;
+	}
+
+	/*
+	 * Also when nothing was appended: what was there already may be
+	 * another process's change that is not durable yet.
+	 */
+	if (ctx->durability == PHSTORE_CLASS_SYNC) {
+		global.progress.stages += 1;
+		global.progress.lsn = MAX(global.progress.lsn, lsn);
+	}
+done:
+	talloc_free(txn);
+	return err;
+}
+
+/* Blocks: only for start-up and tools. */
+enum phstore_err dbwrap_phstore_sync(void)
+{
+	struct phstore *store = global.progress.store;
+	uint32_t timeout_ms = global.progress.barrier_timeout_sec * 1000;
+
+	return phstore_barrier(store, global.progress.lsn, timeout_ms);
+}
