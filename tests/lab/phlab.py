@@ -398,7 +398,7 @@ class SmbServer:
         with open(os.path.join(self.dir, "stdout.smbd"), "ab") as out:
             self.proc = subprocess.Popen(
                 [os.path.join(self.bin, "smbd"), "-s", self.conf, "-F",
-                 "--no-process-group"],
+                 "--no-process-group", "--log-basename", self.dir],
                 stdin=subprocess.DEVNULL, stdout=out,
                 stderr=subprocess.STDOUT, start_new_session=True, env=env)
         if wait:
@@ -486,6 +486,19 @@ class SmbServer:
         self.proc.wait()
         self.proc = None
 
+    def detach(self):
+        """Leave the server running; returns what identifies it later."""
+        leader = self.proc.pid
+        with open("/proc/sys/kernel/random/boot_id") as f:
+            boot = f.read().strip()
+        record = {"leader": leader, "start": proc_stat(leader)["start"],
+                  "boot": boot, "port": self.port, "conf": self.conf,
+                  "backend": self.backend, "samba": samba_dir()}
+        # Popen would warn about a child nobody waits for
+        self.proc.returncode = 0
+        self.proc = None
+        return record
+
     # ---- looking at it
 
     def log_text(self):
@@ -534,6 +547,26 @@ class SmbServer:
         if r.returncode != 0:
             raise LabError("phstore %s: %s" % (command, r.stderr.strip()))
         return json.loads(r.stdout)
+
+
+def detached_pids(record):
+    """
+    The living processes of a detached server. A process counts when it is
+    in the recorded session and did not start before its leader; none does
+    after a reboot, or when the leader's pid went to somebody else.
+    """
+    with open("/proc/sys/kernel/random/boot_id") as f:
+        if f.read().strip() != record["boot"]:
+            return []
+    st = proc_stat(record["leader"])
+    if st is not None and st["start"] != record["start"]:
+        return []
+    found = []
+    for pid in session_pids(record["leader"]):
+        st = proc_stat(pid)
+        if st is not None and st["start"] >= record["start"]:
+            found.append(pid)
+    return found
 
 
 class Client:
