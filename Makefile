@@ -1,0 +1,61 @@
+# phstore: the commands a person types. Each is one script, which says what it
+# does and may be called directly; the build itself is in wscript.
+#
+# SPDX-License-Identifier: LGPL-3.0-or-later
+
+.PHONY: all samba samba-dir demo run stop test bench tidy clean help
+.DEFAULT_GOAL := all
+
+# make's own variables on the command line reach the scripts
+export SAMBA_DIR SAMBA_SOURCE PHSTORE_CACHE PHSTORE_BUILD
+export SANITIZE RELEASE JOBS CC CFLAGS SETS
+
+# What the programs that start an smbd are given.
+samba_dir = $$(scripts/samba --dir)
+# make names its cc; only one given by the caller is ours to pass on
+ifeq ($(origin CC),default)
+unexport CC
+endif
+
+all:
+	@scripts/build
+
+samba:
+	@scripts/samba build
+
+samba-dir:
+	@scripts/samba --dir
+
+demo: all samba
+	@SAMBA_DIR="$(samba_dir)" tests/lab/demo
+
+run: all samba
+	@SAMBA_DIR="$(samba_dir)" tests/lab/run
+
+stop:
+	@SAMBA_DIR="$(samba_dir)" tests/lab/stop
+
+test:
+	@tests/run $(SETS)
+
+bench: all samba
+	@SAMBA_DIR="$(samba_dir)" bench/run
+
+tidy:
+	@scripts/tidy
+
+clean:
+	rm -rf build build-* .lock-waf-build*
+
+help:
+	@echo 'make            library and tools: build/libphstore.a, build/phstore'
+	@echo '                (RELEASE=1: build-release; SANITIZE=address,undefined)'
+	@echo 'make samba      Samba with the hooks, cached outside of the checkout'
+	@echo 'make samba-dir  print where that tree is (use: make -s samba-dir)'
+	@echo 'make demo       a CA share survives kill -9: a story in one minute'
+	@echo 'make run        leave a CA server running on loopback'
+	@echo 'make stop       end it'
+	@echo 'make test       every test (SETS="unit crash fuzz smb torture")'
+	@echo 'make bench      benchmarks against upstream'"'"'s own storage'
+	@echo 'make tidy       licence headers, line lengths and the like'
+	@echo 'make clean      remove build*/ (not the cached Samba)'

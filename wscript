@@ -1,0 +1,122 @@
+# phstore stand-alone: library, tools, tests. Built with the waf that comes
+# in Samba's source, so that the library builds with the same tool alone and
+# inside smbd. scripts/build calls it; see HACKING.md.
+#
+# SPDX-License-Identifier: LGPL-3.0-or-later
+#
+# What is built is found, not listed: a new .c file in a folder below needs
+# no change here.
+#
+#   lib/phstore/*.c backends/local/*.c   libphstore.a
+#   tools/phstore*.c                     phstore
+#   tests/unit/*.c tests/crash/*.c       a file with main() is a program of
+#                                        its name, the others are helpers
+#                                        linked into all programs there
+#   tests/fuzz/*.c                       the same with LLVMFuzzerTestOneInput,
+#                                        only when configured --fuzz
+#   bench/*.c                            the same with main()
+#   bench/preload/*.c                    shared objects for LD_PRELOAD
+#
+# Nothing of smbd is built here: the hooks compile lib/ a second time, inside
+# Samba's tree against the talloc and tevent of smbd itself.
+
+import re
+
+APPNAME = 'phstore'
+VERSION = '0.1'
+top = '.'
+out = 'build'    # scripts/build names another one per variant
+
+LIB_DIRS = ['lib/phstore', 'backends/local']
+PROGRAM_DIRS = ['tests/unit', 'tests/crash', 'bench']
+
+
+def options(opt):
+    opt.load('compiler_c')
+    opt.add_option('--sanitize', default='',
+                   help='list for -fsanitize=, as address,undefined')
+    opt.add_option('--release', action='store_true', default=False,
+                   help='without the fault injection of the test build')
+    opt.add_option('--fuzz', action='store_true', default=False,
+                   help='libFuzzer targets only (needs CC=clang)')
+
+
+def configure(conf):
+    conf.load('compiler_c')
+    env = conf.env
+    env.FUZZ = conf.options.fuzz
+    env.RELEASE = conf.options.release
+    sanitize = conf.options.sanitize
+
+    env.append_value('CFLAGS', [
+        '-std=gnu11', '-g', '-O2', '-pthread', '-Wall', '-Wextra',
+        '-Wmissing-prototypes', '-Wstrict-prototypes'])
+    env.append_value('LINKFLAGS', ['-pthread'])
+    env.append_value('DEFINES', ['_GNU_SOURCE='])
+    if not env.RELEASE:
+        env.append_value('CFLAGS', ['-Werror'])
+        env.append_value('DEFINES', ['PHSTORE_TEST_BUILD'])
+    if env.FUZZ:
+        env.append_value('CFLAGS', ['-fsanitize=fuzzer-no-link'])
+        sanitize = sanitize or 'address,undefined'
+    if sanitize:
+        flags = ['-fsanitize=' + sanitize, '-fno-sanitize-recover=all',
+                 '-fno-omit-frame-pointer']
+        env.append_value('CFLAGS', flags)
+        env.append_value('LINKFLAGS', flags)
+
+    for lib in ('talloc', 'tevent', 'tdb', 'zlib'):
+        conf.check_cfg(package=lib, args=['--cflags', '--libs'],
+                       uselib_store=lib.upper())
+    if not env.RELEASE:
+        conf.check_cfg(package='cmocka', args=['--cflags', '--libs'],
+                       uselib_store='CMOCKA')
+    conf.check_cc(lib='m', uselib_store='M')
+
+
+def build(bld):
+    use = ['TALLOC', 'TEVENT', 'TDB', 'ZLIB', 'M']
+    includes = ['.'] + LIB_DIRS
+
+    bld.stlib(
+        target='phstore',
+        name='libphstore',
+        source=bld.path.ant_glob([d + '/*.c' for d in LIB_DIRS]),
+        includes=includes,
+        use=use)
+    use = ['libphstore'] + use
+
+    if bld.env.FUZZ:
+        programs(bld, 'tests/fuzz', 'LLVMFuzzerTestOneInput', includes, use,
+                 linkflags=['-fsanitize=fuzzer'])
+        return
+
+    tools = bld.path.ant_glob('tools/phstore*.c')
+    if tools:
+        bld.program(target='phstore', name='tool', source=tools,
+                    includes=includes + ['tools'], use=use,
+                    install_path=None)
+    if bld.env.RELEASE:
+        return
+    for folder in PROGRAM_DIRS:
+        programs(bld, folder, 'main', includes, use + ['CMOCKA'])
+    for node in bld.path.ant_glob('bench/preload/*.c'):
+        lib = bld.shlib(target='bench/preload/' + node.name[:-2],
+                        source=[node], install_path=None)
+        lib.env.cshlib_PATTERN = '%s.so'
+
+
+def programs(bld, folder, entry, includes, use, **kw):
+    """One program for each file of folder that defines the function entry."""
+    begins = re.compile(r'^(int\s+)?%s\(' % entry, re.M)
+    mains, helpers = [], []
+    for node in bld.path.ant_glob(folder + '/*.c'):
+        (mains if begins.search(node.read()) else helpers).append(node)
+    if helpers:
+        bld.objects(target=folder + '/helpers', source=helpers,
+                    includes=includes + [folder], use=use)
+        use = [folder + '/helpers'] + use
+    for node in mains:
+        bld.program(target='%s/%s' % (folder, node.name[:-2]), source=[node],
+                    includes=includes + [folder], use=use,
+                    install_path=None, **kw)
