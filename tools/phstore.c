@@ -494,11 +494,16 @@ int main(int argc, char **argv)
 		.durability = PHSTORE_CLASS_SYNC,
 		.dir = getenv("PHSTORE_DIR"),
 	};
+	static char own_name[] = "phstore";
 	struct seen_options seen = {};
 	const struct command *cmd = NULL;
 	enum phtool_exit result = PHTOOL_USAGE;
 	bool ok;
 
+	/* getopt's messages begin as ours do, wherever we were started from */
+	if (argc > 0) {
+		argv[0] = own_name;
+	}
 	/* a closed pipe ("| head") is an error of fwrite, not our death */
 	signal(SIGPIPE, SIG_IGN);
 

@@ -8,6 +8,7 @@
  * SPDX-License-Identifier: LGPL-3.0-or-later
  */
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -255,42 +256,55 @@ static void show_value(struct phtool *tool, const struct phstore_record *rec)
 	phdump_cell(out, rec->value.data, rec->value.len, true);
 }
 
+static enum phtool_exit write_raw(struct phtool *tool,
+				  const struct phstore_record *rec)
+{
+	size_t written;
+
+	written = fwrite(rec->value.data, 1, rec->value.len, stdout);
+	if (written != rec->value.len) {
+		phtool_error(tool, "standard output: %s", strerror(errno));
+		return PHTOOL_STORE;
+	}
+	return phtool_flush(tool);
+}
+
 enum phtool_exit phtool_get(struct phtool *tool)
 {
 	struct phstore_record rec = {};
 	struct phstore_blob key = {};
-	enum phtool_exit result;
+	TALLOC_CTX *mem_ctx = talloc_new(NULL);
+	enum phtool_exit result = PHTOOL_USAGE;
 	enum phstore_err err;
-	size_t written;
 	bool ok;
 
-	ok = phtool_parse_bytes(tool, NULL, "key", tool->argv[1], &key);
+	ok = phtool_parse_bytes(tool, mem_ctx, "key", tool->argv[1], &key);
 	if (!ok) {
-		return PHTOOL_USAGE;
+		goto done;
 	}
 	result = phtool_open_read(tool);
 	if (result != PHTOOL_OK) {
-		return result;
+		goto done;
 	}
-	err = phstore_get(tool->store, tool->store, tool->argv[0], key, &rec);
+	err = phstore_get(mem_ctx, tool->store, tool->argv[0], key, &rec);
 	if (err == PHSTORE_ERR_NOT_FOUND) {
 		phtool_error(tool, "%s: table \"%s\" has no record \"%s\"",
 			     tool->dir, tool->argv[0], tool->argv[1]);
 		phtool_warn_damage(tool);
-		return PHTOOL_NOT_FOUND;
+		result = PHTOOL_NOT_FOUND;
+		goto done;
 	}
 	if (err != PHSTORE_OK) {
-		return phtool_fail(tool, err, tool->dir);
+		result = phtool_fail(tool, err, tool->dir);
+		goto done;
 	}
 	if (tool->raw) {
-		written = fwrite(rec.value.data, 1, rec.value.len, stdout);
-		if (written != rec.value.len) {
-			tool->out.failed = false;
-			phtool_error(tool, "standard output: short write");
-			return PHTOOL_STORE;
-		}
-		return phtool_flush(tool);
+		result = write_raw(tool, &rec);
+		goto done;
 	}
 	show_value(tool, &rec);
-	return phtool_flush(tool);
+	result = phtool_flush(tool);
+done:
+	TALLOC_FREE(mem_ctx);
+	return result;
 }
