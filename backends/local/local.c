@@ -12,7 +12,9 @@
  * mutexes and positions of before a reboot mean nothing.
  */
 
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 
 #include "local.h"
 #include "phstore_io.h"

@@ -130,6 +130,7 @@ struct local_shared {
 
 	/* group commit, see local_sync.c */
 	_Atomic uint32_t sync_gen;	/* futex: bumped when a sync ended */
+	_Atomic uint32_t sleepers;	/* on sync_gen; too high after kills */
 	_Atomic uint32_t arrivals;	/* futex: barriers that came to wait */
 	_Atomic uint32_t leader_waits;	/* leader sleeps on arrivals */
 	_Atomic uint32_t returned;	/* of the last group, back already */

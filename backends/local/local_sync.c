@@ -23,7 +23,9 @@
  * that are answered already queue behind one that is not).
  */
 
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 
 #include "local.h"
 #include "phstore_io.h"
@@ -306,7 +308,9 @@ enum phstore_err local_barrier(struct phstore *store,
 			ret = pthread_mutex_consistent(&sh->sync);
 		}
 		if (ret == EBUSY) {
+			atomic_fetch_add(&sh->sleepers, 1);
 			futex_wait(&sh->sync_gen, gen, wait_ns);
+			atomic_fetch_sub(&sh->sleepers, 1);
 			continue;
 		}
 		if (ret != 0) {
@@ -322,7 +326,9 @@ enum phstore_err local_barrier(struct phstore *store,
 		pthread_mutex_unlock(&sh->sync);
 		PHSTORE_TEST_POINT("sync: unlocked");
 		atomic_fetch_add(&sh->sync_gen, 1);
-		futex_wake(&sh->sync_gen);
+		if (atomic_load(&sh->sleepers) != 0) {
+			futex_wake(&sh->sync_gen);
+		}
 		if (err != PHSTORE_OK) {
 			return err;
 		}

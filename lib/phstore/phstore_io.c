@@ -8,7 +8,9 @@
  * group commit does on a slow disk. A release build does not have it.
  */
 
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 
 #include "phstore_io.h"
 
