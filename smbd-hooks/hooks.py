@@ -52,6 +52,11 @@ HOOKS = [
          "bld.RECURSE('phbench')",
          needs="bench/phbench/wscript_build"),
 
+    hook("build-torture", "source3/wscript_build",
+         "before", "bld.RECURSE('torture')",
+         "bld.RECURSE('phtorture')",
+         needs="tests/torture/samba/wscript_build"),
+
     hook("open-include", "source3/lib/dbwrap/dbwrap_open.c",
          "after", '#include "dbwrap/dbwrap_open.h"',
          '#include "lib/dbwrap/dbwrap_phstore.h"'),
