@@ -38,7 +38,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "phbench/synccount.h"
+#include "../phbench/synccount.h"
 
 static struct synccount_page *page;
 static long delay_us;

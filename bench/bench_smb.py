@@ -1,0 +1,235 @@
+# bench: open and close over SMB, our storage beside upstream's
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Two servers of one build run all the time: "local" keeps what must survive
+# in our store, "none" in upstream's own tdb files. Each round measures every
+# cell once on both, and the disk's own fdatasync in between.
+
+import itertools
+
+import phlab
+from benchlib import BenchError, Server, disk_us, median
+
+WORKLOADS = (
+    ("open-close", False, 2.0, 1.0),
+    ("open-lock-unlock-close", True, 4.0, 2.0),
+)
+SLOW_US = 2000
+CLIENTS = (1, 8)
+SYNCS = ("fdatasync", "msync")
+ODD_SYNCS = ("fsync", "sync_file_range", "pwritev2_sync", "syncfs")
+
+
+def steps(bench):
+    cells = len(WORKLOADS) * len(CLIENTS) * 4
+    return bench.rounds * (cells + len(WORKLOADS)) + slow_steps(bench)
+
+
+def slow_rounds(bench):
+    return max(1, bench.rounds // 2)
+
+
+def slow_steps(bench):
+    return slow_rounds(bench) * 2 + (
+        slow_rounds(bench) if phlab.smbd_has_test_knobs() else 0)
+
+
+class Cells(dict):
+    """Results by (server, workload, handle, clients), one per round."""
+
+    def measure(self, bench, server, workload, lock, handle, clients):
+        r = server.run(handle, clients, lock)
+        key = (server.name, workload, handle, clients)
+        self.setdefault(key, []).append(r)
+        bench.did("%s, %s, %s, %d client%s" %
+                  (server.name, workload, handle, clients,
+                   "" if clients == 1 else "s"),
+                  "%7.0f cycles/s  p50 %6.0f us  fdatasync %.2f" %
+                  (r["cycles_per_s"], r["cycle_us"],
+                   r["syncs_per_cycle"]["fdatasync"]))
+
+    def get_all(self, server, workload, handle, clients, *path):
+        found = []
+        for r in self[(server, workload, handle, clients)]:
+            for name in path:
+                r = r[name]
+            found.append(r)
+        return found
+
+
+def run(bench):
+    if not phlab.smbd_has_hooks():
+        raise BenchError("smbd of %s was built without phstore's hooks: "
+                         "run `make samba`" % phlab.samba_dir())
+    ours = Server(bench, "local", "local")
+    peer = Server(bench, "none", "none")
+    cells = Cells()
+    disk = {}
+    cross = []
+    try:
+        for _ in range(bench.rounds):
+            for workload, lock, _, _ in WORKLOADS:
+                f = disk_us(bench)
+                disk.setdefault(workload, []).append(f)
+                bench.did("disk, 4 KiB overwrite + fdatasync",
+                          "p50 %.0f us" % f)
+                before = counts(ours)
+                for clients, handle, server in itertools.product(
+                        CLIENTS, ("plain", "persistent"), (ours, peer)):
+                    cells.measure(bench, server, workload, lock, handle,
+                                  clients)
+                cross.append(counts_ratio(before, counts(ours)))
+    finally:
+        ours.stop()
+        peer.stop()
+
+    for workload, lock, syncs, factor in WORKLOADS:
+        sync_rows(bench, cells, workload, syncs)
+        time_rows(bench, cells, workload, disk[workload], factor)
+    bench.row("syncs/cross-check", cross, "x", None, None, None,
+              "the store's own count of log and other syncs over the "
+              "fdatasync calls seen from outside: 1 when nothing is hidden")
+    slow_rows(bench)
+    cpu_rows(bench, cells)
+
+
+def counts(server):
+    """Syncs so far: by the shim, and as the store itself counts."""
+    status = server.smbd.phstore_json("status")
+    return (server.sync_counts(),
+            status["num_syncs"] + status["num_meta_syncs"])
+
+
+def counts_ratio(before, after):
+    outside = after[0] - before[0]
+    if outside == 0:
+        return 0.0
+    return (after[1] - before[1]) / outside
+
+
+def sync_rows(bench, cells, workload, limit):
+    limits = {1: limit, 8: 1.2 if workload == "open-close" else limit}
+    for clients in CLIENTS:
+        got = cells.get_all("local", workload, "persistent", clients,
+                            "syncs_per_cycle")
+        peers = cells.get_all("none", workload, "persistent", clients,
+                              "syncs_per_cycle")
+        for kind in SYNCS:
+            bench.row("%s/%s/%d-client%s" %
+                      (kind, workload, clients, "" if clients == 1 else "s"),
+                      [g[kind] for g in got], "per cycle",
+                      "<=" if kind == "fdatasync" else "==",
+                      limits[clients] if kind == "fdatasync" else 0,
+                      median([p[kind] for p in peers]),
+                      "%s calls of all smbds, counted by an LD_PRELOAD "
+                      "library, over the cycles of the same time" % kind)
+        odd = [sum(g[kind] for kind in ODD_SYNCS) for g in got]
+        bench.row("other-syncs/%s/%d-client%s" %
+                  (workload, clients, "" if clients == 1 else "s"),
+                  odd, "per cycle", "==", 0,
+                  median([sum(p[k] for k in ODD_SYNCS) for p in peers]),
+                  "calls of %s, counted likewise" % ", ".join(ODD_SYNCS))
+
+
+def time_rows(bench, cells, workload, disk, factor):
+    f = median(disk)
+    ours = cells.get_all("local", workload, "persistent", 1, "cycle_us")
+    plain = cells.get_all("local", workload, "plain", 1, "cycle_us")
+    peers = cells.get_all("none", workload, "persistent", 1, "cycle_us")
+    bound = median(plain) + factor * 2.5 * f
+    strict = median(plain) + 2.5 * f
+    extra = {}
+    if factor != 1.0:
+        extra = {
+            "literal_bound": round(strict, 1),
+            "literal_pass": median(ours) <= strict,
+        }
+    bench.row("time/%s/1-client" % workload, ours, "us", "<=", bound,
+              median(peers),
+              "median time of a cycle with a persistent handle; bound: "
+              "plain handle %.0f us + %g x 2.5 x this disk's fdatasync "
+              "%.0f us (%g pair%s of syncs); peer: upstream's storage" %
+              (median(plain), factor, f, factor,
+               "" if factor == 1.0 else "s"),
+              digits=1, plain_us=round(median(plain), 1),
+              disk_us=round(f, 1), disk_spread=[min(disk), max(disk)],
+              plain_spread=[min(plain), max(plain)], **extra)
+
+    def ratios(server):
+        top = cells.get_all(server, workload, "persistent", 8,
+                            "cycles_per_s")
+        low = cells.get_all(server, workload, "plain", 8, "cycles_per_s")
+        return [t / b for t, b in zip(top, low)]
+
+    def rate(server, handle, clients):
+        return round(median(cells.get_all(server, workload, handle, clients,
+                                          "cycles_per_s")), 1)
+
+    bench.row("rate/%s/8-clients" % workload, ratios("local"),
+              "x plain handle's cycles/s", ">=", 0.6,
+              median(ratios("none")),
+              "cycles/s with persistent handles over cycles/s with plain "
+              "ones, both with 8 clients, in turns",
+              ours_per_s=rate("local", "persistent", 8),
+              plain_per_s=rate("local", "plain", 8),
+              peer_per_s=rate("none", "persistent", 8))
+    for clients in CLIENTS:
+        bench.row("cycles/%s/%d-client%s" %
+                  (workload, clients, "" if clients == 1 else "s"),
+                  cells.get_all("local", workload, "persistent", clients,
+                                "cycles_per_s"),
+                  "cycles/s", None, None,
+                  rate("none", "persistent", clients),
+                  "persistent handles; a plain one: %.0f" %
+                  rate("local", "plain", clients), digits=0)
+
+
+def slow_rows(bench):
+    """The same with a disk on which each sync takes 2 ms longer."""
+    shim = {"PHBENCH_SYNC_DELAY_US": str(SLOW_US)}
+    knob = {"PHSTORE_TEST_SYNC_DELAY_US": str(SLOW_US)}
+    setups = [("slow-local", "local", shim), ("slow-none", "none", shim)]
+    if phlab.smbd_has_test_knobs():
+        setups.append(("slow-knob", "local", knob))
+    got = {}
+    for name, backend, env in setups:
+        server = Server(bench, name, backend, env)
+        try:
+            for _ in range(slow_rounds(bench)):
+                r = server.run("persistent", 8)
+                got.setdefault(name, []).append(
+                    r["syncs_per_cycle"]["fdatasync"])
+                bench.did("%s, open-close, persistent, 8 clients, sync + "
+                          "%d us" % (backend, SLOW_US),
+                          "%7.0f cycles/s  fdatasync %.2f" %
+                          (r["cycles_per_s"],
+                           r["syncs_per_cycle"]["fdatasync"]))
+        finally:
+            server.stop()
+    bench.row("fdatasync/open-close/8-clients-slow-disk", got["slow-local"],
+              "per cycle", "<=", 0.4, median(got["slow-none"]),
+              "as above, each sync of the server slowed down by 2 ms by the "
+              "LD_PRELOAD library, for both")
+    if "slow-knob" in got:
+        bench.row("fdatasync/open-close/8-clients-slow-store",
+                  got["slow-knob"], "per cycle", "<=", 0.4,
+                  median(got["slow-none"]),
+                  "as above, slowed down by the test build's own "
+                  "PHSTORE_TEST_SYNC_DELAY_US")
+
+
+def cpu_rows(bench, cells):
+    """Where time goes that no disk can be blamed for."""
+    for workload, _, _, _ in WORKLOADS:
+        for clients in CLIENTS:
+            def cpu(server, handle):
+                return cells.get_all(server, workload, handle, clients,
+                                     "server_cpu_us_per_cycle")
+            bench.row("cpu/%s/%d-client%s" %
+                      (workload, clients, "" if clients == 1 else "s"),
+                      cpu("local", "persistent"), "us per cycle", None, None,
+                      median(cpu("none", "persistent")),
+                      "CPU time of all smbds per cycle; with a plain "
+                      "handle: %.0f us" % median(cpu("local", "plain")),
+                      digits=0)

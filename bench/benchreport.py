@@ -1,0 +1,157 @@
+# bench: the report, as JSON for programs and as a table for people
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+
+import phlab
+from benchlib import TOP
+
+
+def first_match(path, key):
+    try:
+        with open(path) as f:
+            for line in f:
+                if line.startswith(key):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return "unknown"
+
+
+def output(*cmd):
+    try:
+        return subprocess.run(cmd, capture_output=True, text=True,
+                              check=True, cwd=TOP).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def file_system(path):
+    return output("findmnt", "-n", "-o", "FSTYPE,OPTIONS", "-T", path)
+
+
+def machine(bench):
+    kb = first_match("/proc/meminfo", "MemTotal").split()[0]
+    version = "not used"
+    if bench.wants("smb"):
+        version = output(os.path.join(phlab.samba_dir(), "bin", "smbd"),
+                         "--version")
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime(
+            "%Y-%m-%d %H:%M UTC"),
+        "cpu": first_match("/proc/cpuinfo", "model name"),
+        "cores": os.cpu_count(),
+        "memory_gib": round(int(kb) / 1024 / 1024, 1)
+        if kb.isdigit() else None,
+        "kernel": platform.release(),
+        "file_system": file_system(bench.dir),
+        "samba": version,
+        "commit": output("git", "describe", "--always", "--dirty"),
+        "load_start": round(os.getloadavg()[0], 2),
+        "rounds": bench.rounds,
+        "seconds": bench.seconds,
+    }
+
+
+def number(value):
+    if value is None:
+        return ""
+    if isinstance(value, float) and abs(value) >= 1000:
+        return "{:,.0f}".format(value)
+    return "{:,}".format(value)
+
+
+def mark(row):
+    if row["bound"] is None:
+        return ""
+    return "ok" if row["pass"] else "**MISSED**"
+
+
+def write(bench, info, folder):
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "summary.json"), "w") as f:
+        json.dump({"machine": info, "notes": bench.notes,
+                   "rows": bench.rows}, f, indent=1)
+        f.write("\n")
+
+    lines = [
+        "# Benchmark report",
+        "",
+        "Written by `make bench`. Ours: `phstore:backend = local`. Peer: "
+        "upstream's own storage (`phstore:backend = none`), the same smbd, "
+        "measured in turns with ours; for the store alone, tdb "
+        "transactions.",
+        "",
+        "| what | ours | bound | peer | spread | |",
+        "|---|---|---|---|---|---|",
+    ]
+    bounded = [r for r in bench.rows if r["bound"] is not None]
+    others = [r for r in bench.rows if r["bound"] is None]
+    for row in bounded + others:
+        lines.append("| %s | %s %s | %s | %s | %s – %s | %s |" % (
+            row["name"], number(row["value"]), row["unit"],
+            row["bound"] or "", number(row["peer"]),
+            number(row["spread"][0]), number(row["spread"][1]), mark(row)))
+    lines += [
+        "",
+        "Value: the median of %d rounds of %g s each (slow-disk rows: half "
+        "as many rounds); spread: the smallest and the largest of them. "
+        "Rows without a bound are there to understand the others." %
+        (bench.rounds, bench.seconds), ""]
+    lines += ["> " + note for note in bench.notes]
+    lines += [
+        "",
+        "## The machine",
+        "",
+        "| | |",
+        "|---|---|",
+    ]
+    lines += ["| %s | %s |" % (key.replace("_", " "), value)
+              for key, value in info.items()]
+    lines += [
+        "",
+        "Server, clients and store share this machine: the client's CPU "
+        "time is part of every rate.",
+        "",
+        "## How each number was got",
+        "",
+    ]
+    for row in bench.rows:
+        lines.append("- **%s**: %s." % (row["name"], row["how"]))
+    literal = [r for r in bench.rows if "literal_bound" in r]
+    for row in literal:
+        lines.append("- **%s**, read strictly (one pair of syncs for the "
+                     "whole cycle): bound %s us, %s." % (
+                         row["name"], number(row["literal_bound"]),
+                         "held" if row["literal_pass"] else "not held"))
+    lines += [
+        "",
+        "To repeat: `make bench`, or a part of it: "
+        "`bench/run --only store`, `bench/run --quick`; see `--help`.",
+        "",
+    ]
+    with open(os.path.join(folder, "report.md"), "w") as f:
+        f.write("\n".join(lines))
+
+
+def verdict(bench, folder):
+    bench.say("")
+    missed = 0
+    for row in bench.rows:
+        if row["bound"] is None:
+            continue
+        missed += not row["pass"]
+        bench.say("%-8s %-48s %10s %-26s bound %-12s peer %s" % (
+            "ok" if row["pass"] else "MISSED", row["name"],
+            number(row["value"]), row["unit"], row["bound"],
+            number(row["peer"]) or "-"))
+    bounded = sum(row["bound"] is not None for row in bench.rows)
+    bench.say("")
+    bench.say("%d of %d bounds hold; report: %s" % (
+        bounded - missed, bounded, os.path.join(folder, "report.md")))
+    return 1 if missed else 0

@@ -1,0 +1,737 @@
+/*
+ * storebench: the store alone, beside its peers
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * One mode per run, one JSON object as the answer, so that bench/run can
+ * alternate between us and a peer and compare runs that were minutes apart
+ * on a machine whose speed changes:
+ *
+ *   raw    the physical limit: pwrite + fdatasync, round and round in a
+ *          file that was written before (no metadata to sync)
+ *   tdb    what upstream does: one synced tdb transaction per record
+ *   store  phstore_commit() of one record
+ *   stage  phstore_stage() without a barrier: the CPU one put costs
+ *   scan   time from phstore_open() to the last of --records records
+ *
+ * Writers are processes, as smbds are. Each overwrites its own --keys
+ * records with a value that is never the same twice. All start together
+ * and stop by time; a commit counts if it ended in that time.
+ *
+ * Exit codes: 0 measured, 1 failed.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <talloc.h>
+#include <tdb.h>
+
+#include "phstore.h"
+#include "phbench/hist.h"
+
+#define RAW_FILE_SIZE (8U * 1024 * 1024)
+#define TABLE "bench"
+#define KEY_LEN 24
+
+struct options {
+	const char *mode;
+	const char *dir;
+	double seconds;
+	double warmup;
+	unsigned int writers;
+	unsigned int size;
+	unsigned int keys;
+	unsigned int records;
+};
+
+/* One writer's part of the memory shared with the parent. */
+struct writer {
+	uint64_t commits;
+	bool failed;
+	char error[256];
+	struct hist hist;
+};
+
+struct shared {
+	unsigned int ready;
+	uint64_t start_ns;	/* 0: not yet */
+	uint64_t end_ns;
+	struct writer writers[];
+};
+
+/* What a mode does, in each writer. State is the mode's own. */
+struct mode {
+	const char *name;
+	int (*open)(const struct options *o, unsigned int writer,
+		    void **state, char *error, size_t len);
+	int (*commit)(void *state, uint64_t n, char *error, size_t len);
+	void (*close)(void *state);
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static void make_key(char *key, unsigned int writer, uint64_t n)
+{
+	memset(key, 0, KEY_LEN);
+	snprintf(key, KEY_LEN, "w%04u-%012"PRIu64, writer, n);
+}
+
+/* Never twice the same, and nothing a file system could compress. */
+static void make_value(uint8_t *value, size_t len, uint64_t seed)
+{
+	uint64_t x = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
+	size_t i;
+
+	for (i = 0; i + 8 <= len; i += 8) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		memcpy(value + i, &x, 8);
+	}
+	for (; i < len; i++) {
+		value[i] = (uint8_t)(x >> (8 * (i % 8)));
+	}
+}
+
+/* ---- raw */
+
+struct raw {
+	int fd;
+	uint32_t pos;
+	unsigned int size;
+	uint8_t *value;
+};
+
+static int raw_open(const struct options *o, unsigned int writer,
+		    void **state, char *error, size_t len)
+{
+	struct raw *raw = talloc_zero(NULL, struct raw);
+	char path[4096];
+	uint32_t pos;
+	ssize_t n;
+	int ret;
+
+	raw->size = o->size;
+	raw->value = talloc_zero_size(raw, 65536 + o->size);
+	snprintf(path, sizeof(path), "%s/raw-%u", o->dir, writer);
+	raw->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (raw->fd == -1) {
+		snprintf(error, len, "%s: %s", path, strerror(errno));
+		return -1;
+	}
+	for (pos = 0; pos < RAW_FILE_SIZE; pos += 65536) {
+		n = pwrite(raw->fd, raw->value, 65536, pos);
+		if (n != 65536) {
+			snprintf(error, len, "%s: %s", path, strerror(errno));
+			return -1;
+		}
+	}
+	ret = fsync(raw->fd);
+	if (ret == -1) {
+		snprintf(error, len, "%s: %s", path, strerror(errno));
+		return -1;
+	}
+	*state = raw;
+	return 0;
+}
+
+static int raw_commit(void *state, uint64_t n, char *error, size_t len)
+{
+	struct raw *raw = state;
+	ssize_t written;
+	int ret;
+
+	make_value(raw->value, raw->size, n);
+	if (raw->pos + raw->size > RAW_FILE_SIZE) {
+		raw->pos = 0;
+	}
+	written = pwrite(raw->fd, raw->value, raw->size, raw->pos);
+	if (written != (ssize_t)raw->size) {
+		snprintf(error, len, "pwrite: %s", strerror(errno));
+		return -1;
+	}
+	raw->pos += raw->size;
+	ret = fdatasync(raw->fd);
+	if (ret == -1) {
+		snprintf(error, len, "fdatasync: %s", strerror(errno));
+		return -1;
+	}
+	return 0;
+}
+
+static void raw_close(void *state)
+{
+	struct raw *raw = state;
+
+	close(raw->fd);
+	talloc_free(raw);
+}
+
+/* ---- tdb */
+
+struct tdb_state {
+	struct tdb_context *tdb;
+	unsigned int writer;
+	unsigned int size;
+	unsigned int keys;
+	uint8_t *value;
+};
+
+static int tdbs_open(const struct options *o, unsigned int writer,
+		     void **state, char *error, size_t len)
+{
+	struct tdb_state *ts = talloc_zero(NULL, struct tdb_state);
+	char path[4096];
+
+	ts->writer = writer;
+	ts->size = o->size;
+	ts->keys = o->keys;
+	ts->value = talloc_zero_size(ts, o->size);
+	snprintf(path, sizeof(path), "%s/peer.tdb", o->dir);
+	ts->tdb = tdb_open(path, 0, TDB_DEFAULT, O_RDWR | O_CREAT, 0600);
+	if (ts->tdb == NULL) {
+		snprintf(error, len, "%s: %s", path, strerror(errno));
+		return -1;
+	}
+	*state = ts;
+	return 0;
+}
+
+static int tdbs_commit(void *state, uint64_t n, char *error, size_t len)
+{
+	struct tdb_state *ts = state;
+	char name[KEY_LEN];
+	TDB_DATA key = { .dptr = (uint8_t *)name, .dsize = KEY_LEN };
+	TDB_DATA value = { .dptr = ts->value, .dsize = ts->size };
+	int ret;
+
+	make_key(name, ts->writer, n % ts->keys);
+	make_value(ts->value, ts->size, n);
+	ret = tdb_transaction_start(ts->tdb);
+	if (ret == 0) {
+		ret = tdb_store(ts->tdb, key, value, 0);
+	}
+	if (ret == 0) {
+		ret = tdb_transaction_commit(ts->tdb);
+	}
+	if (ret != 0) {
+		snprintf(error, len, "tdb: %s", tdb_errorstr(ts->tdb));
+	}
+	return ret;
+}
+
+static void tdbs_close(void *state)
+{
+	struct tdb_state *ts = state;
+
+	tdb_close(ts->tdb);
+	talloc_free(ts);
+}
+
+/* ---- store */
+
+struct store_state {
+	struct phstore *store;
+	unsigned int writer;
+	unsigned int size;
+	unsigned int keys;
+	uint8_t *value;
+};
+
+static void store_error(char *error, size_t len, const char *what,
+			enum phstore_err err)
+{
+	snprintf(error, len, "%s: %s (%s)", what, phstore_strerror(err),
+		 phstore_last_error());
+}
+
+static int store_open(const struct options *o, unsigned int writer,
+		      void **state, char *error, size_t len)
+{
+	struct store_state *ss = talloc_zero(NULL, struct store_state);
+	struct phstore_open_options opts = { .flags = PHSTORE_OPEN_CREATE };
+	char path[4096];
+	enum phstore_err err;
+
+	ss->writer = writer;
+	ss->size = o->size;
+	ss->keys = o->keys;
+	ss->value = talloc_zero_size(ss, o->size);
+	snprintf(path, sizeof(path), "%s/store", o->dir);
+	err = phstore_open(ss, path, &opts, &ss->store);
+	if (err != PHSTORE_OK) {
+		store_error(error, len, "open", err);
+		return -1;
+	}
+	*state = ss;
+	return 0;
+}
+
+static enum phstore_err store_put(struct store_state *ss, uint64_t n,
+				  struct phstore_txn **txn)
+{
+	char name[KEY_LEN];
+	struct phstore_blob key = { .data = name, .len = KEY_LEN };
+	struct phstore_blob value = { .data = ss->value, .len = ss->size };
+
+	make_key(name, ss->writer, n % ss->keys);
+	make_value(ss->value, ss->size, n);
+	*txn = phstore_txn_new(ss, ss->store);
+	if (*txn == NULL) {
+		return PHSTORE_ERR_NO_MEMORY;
+	}
+	return phstore_txn_put(*txn, TABLE, key, value, NULL);
+}
+
+static int store_commit(void *state, uint64_t n, char *error, size_t len)
+{
+	struct store_state *ss = state;
+	struct phstore_txn *txn = NULL;
+	enum phstore_err err;
+	uint64_t lsn = 0;
+
+	err = store_put(ss, n, &txn);
+	if (err == PHSTORE_OK) {
+		err = phstore_commit(txn, &lsn);
+	}
+	talloc_free(txn);
+	if (err != PHSTORE_OK) {
+		store_error(error, len, "commit", err);
+		return -1;
+	}
+	return 0;
+}
+
+static int store_stage(void *state, uint64_t n, char *error, size_t len)
+{
+	struct store_state *ss = state;
+	struct phstore_txn *txn = NULL;
+	enum phstore_err err;
+	uint64_t lsn = 0;
+
+	err = store_put(ss, n, &txn);
+	if (err == PHSTORE_OK) {
+		err = phstore_stage(txn, &lsn);
+	}
+	talloc_free(txn);
+	if (err != PHSTORE_OK) {
+		store_error(error, len, "stage", err);
+		return -1;
+	}
+	return 0;
+}
+
+static void store_close(void *state)
+{
+	struct store_state *ss = state;
+
+	phstore_close(ss->store);
+	talloc_free(ss);
+}
+
+static const struct mode modes[] = {
+	{ "raw", raw_open, raw_commit, raw_close },
+	{ "tdb", tdbs_open, tdbs_commit, tdbs_close },
+	{ "store", store_open, store_commit, store_close },
+};
+
+/* ---- writers */
+
+static void writer_run(const struct mode *mode, const struct options *o,
+		       struct shared *shared, unsigned int writer)
+{
+	struct writer *w = &shared->writers[writer];
+	void *state = NULL;
+	uint64_t n = 0;
+	uint64_t begin, end;
+	int ret;
+
+	hist_clear(&w->hist);
+	ret = mode->open(o, writer, &state, w->error, sizeof(w->error));
+	if (ret != 0) {
+		w->failed = true;
+	}
+	__atomic_add_fetch(&shared->ready, 1, __ATOMIC_SEQ_CST);
+	if (w->failed) {
+		return;
+	}
+	while (__atomic_load_n(&shared->start_ns, __ATOMIC_SEQ_CST) == 0) {
+		usleep(1000);
+	}
+
+	begin = now_ns();
+	while (begin < shared->end_ns) {
+		ret = mode->commit(state, n, w->error, sizeof(w->error));
+		if (ret != 0) {
+			w->failed = true;
+			return;
+		}
+		n++;
+		end = now_ns();
+		if (begin >= shared->start_ns && end <= shared->end_ns) {
+			hist_add(&w->hist, end - begin);
+			w->commits++;
+		}
+		begin = end;
+	}
+	mode->close(state);
+}
+
+static int run_writers(const struct mode *mode, const struct options *o)
+{
+	size_t size = sizeof(struct shared) +
+		      o->writers * sizeof(struct writer);
+	struct shared *shared = NULL;
+	struct hist *total = NULL;
+	pid_t *pids = NULL;
+	uint64_t commits = 0;
+	uint64_t start;
+	unsigned int i;
+	int status;
+	int rc = 0;
+
+	shared = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pids = calloc(o->writers, sizeof(*pids));
+	total = calloc(1, sizeof(*total));
+	if (shared == MAP_FAILED || pids == NULL || total == NULL) {
+		fprintf(stderr, "storebench: out of memory\n");
+		return 1;
+	}
+	hist_clear(total);
+
+	for (i = 0; i < o->writers; i++) {
+		pids[i] = fork();
+		if (pids[i] == 0) {
+			writer_run(mode, o, shared, i);
+			_exit(shared->writers[i].failed ? 1 : 0);
+		}
+		if (pids[i] == -1) {
+			fprintf(stderr, "storebench: fork: %s\n",
+				strerror(errno));
+			rc = 1;
+			break;
+		}
+	}
+	while (rc == 0 &&
+	       __atomic_load_n(&shared->ready, __ATOMIC_SEQ_CST) < o->writers)
+	{
+		usleep(1000);
+	}
+	start = now_ns() + (uint64_t)(o->warmup * 1e9) + 1;
+	shared->end_ns = start + (uint64_t)(o->seconds * 1e9);
+	__atomic_store_n(&shared->start_ns, start, __ATOMIC_SEQ_CST);
+
+	for (i = 0; i < o->writers && pids[i] > 0; i++) {
+		waitpid(pids[i], &status, 0);
+		if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+			fprintf(stderr, "storebench: writer %u: %s\n", i,
+				shared->writers[i].failed ?
+				shared->writers[i].error : "died");
+			rc = 1;
+			continue;
+		}
+		commits += shared->writers[i].commits;
+		hist_merge(total, &shared->writers[i].hist);
+	}
+	if (rc == 0) {
+		printf("{\"mode\": \"%s\", \"writers\": %u, \"size\": %u, "
+		       "\"seconds\": %.3f, \"commits\": %"PRIu64", "
+		       "\"commits_per_s\": %.1f, \"mean_us\": %.2f, "
+		       "\"p50_us\": %.2f, \"p90_us\": %.2f, "
+		       "\"p99_us\": %.2f, \"max_us\": %.2f}\n",
+		       mode->name, o->writers, o->size, o->seconds, commits,
+		       (double)commits / o->seconds, hist_mean(total) / 1e3,
+		       (double)hist_quantile(total, 0.5) / 1e3,
+		       (double)hist_quantile(total, 0.9) / 1e3,
+		       (double)hist_quantile(total, 0.99) / 1e3,
+		       (double)total->max / 1e3);
+	}
+	free(pids);
+	free(total);
+	munmap(shared, size);
+	return rc;
+}
+
+/* ---- stage and scan */
+
+static double cpu_us(void)
+{
+	struct rusage ru;
+
+	getrusage(RUSAGE_SELF, &ru);
+	return ((double)ru.ru_utime.tv_sec + (double)ru.ru_stime.tv_sec) *
+	       1e6 + (double)ru.ru_utime.tv_usec + (double)ru.ru_stime.tv_usec;
+}
+
+/*
+ * CPU per put: user and system time of the whole process, threads of the
+ * store included, without the final sync. What making the value costs is
+ * measured by itself and taken off.
+ */
+static int run_stage(const struct options *o)
+{
+	struct store_state *ss = NULL;
+	void *state = NULL;
+	char error[256] = "";
+	char key[KEY_LEN];
+	double begin, end, own;
+	uint64_t n;
+	int ret;
+
+	ret = store_open(o, 0, &state, error, sizeof(error));
+	if (ret != 0) {
+		fprintf(stderr, "storebench: %s\n", error);
+		return 1;
+	}
+	ss = state;
+	for (n = 0; n < o->keys; n++) {
+		ret = store_stage(state, n, error, sizeof(error));
+		if (ret != 0) {
+			fprintf(stderr, "storebench: %s\n", error);
+			return 1;
+		}
+	}
+
+	begin = cpu_us();
+	for (n = 0; n < o->records; n++) {
+		make_key(key, 0, n % o->keys);
+		make_value(ss->value, ss->size, n);
+	}
+	own = cpu_us() - begin;
+
+	begin = cpu_us();
+	for (n = 0; n < o->records; n++) {
+		ret = store_stage(state, o->keys + n, error, sizeof(error));
+		if (ret != 0) {
+			fprintf(stderr, "storebench: %s\n", error);
+			return 1;
+		}
+	}
+	end = cpu_us();
+	printf("{\"mode\": \"stage\", \"puts\": %u, \"size\": %u, "
+	       "\"cpu_us_per_put\": %.3f, \"cpu_us_of_the_loop\": %.3f}\n",
+	       o->records, o->size, (end - begin - own) / o->records,
+	       own / o->records);
+	store_close(state);
+	return 0;
+}
+
+struct scan_state {
+	uint64_t records;
+	uint64_t bytes;
+	uint64_t sum;
+};
+
+static int scan_one(const char *table, const struct phstore_record *rec,
+		    void *private_data)
+{
+	struct scan_state *s = private_data;
+	const uint8_t *value = rec->value.data;
+	size_t i;
+
+	(void)table;
+	s->records++;
+	s->bytes += rec->value.len;
+	for (i = 0; i < rec->value.len; i++) {
+		s->sum += value[i];
+	}
+	return 0;
+}
+
+/* A store of so many records, closed. */
+static int scan_fill(const struct options *o)
+{
+	struct options fill = *o;
+	void *state = NULL;
+	char error[256] = "";
+	uint64_t n;
+	int ret;
+
+	fill.keys = o->records;
+	ret = store_open(&fill, 0, &state, error, sizeof(error));
+	for (n = 0; ret == 0 && n < o->records; n++) {
+		ret = store_stage(state, n, error, sizeof(error));
+	}
+	if (ret != 0) {
+		fprintf(stderr, "storebench: %s\n", error);
+		return 1;
+	}
+	store_close(state);
+	return 0;
+}
+
+static int scan_time(const struct options *o)
+{
+	struct scan_state s = { .records = 0 };
+	void *state = NULL;
+	struct store_state *ss = NULL;
+	char error[256] = "";
+	enum phstore_err err;
+	uint64_t begin, opened, end;
+	int ret;
+
+	begin = now_ns();
+	ret = store_open(o, 0, &state, error, sizeof(error));
+	if (ret != 0) {
+		fprintf(stderr, "storebench: %s\n", error);
+		return 1;
+	}
+	opened = now_ns();
+	ss = state;
+	err = phstore_scan(ss->store, TABLE, scan_one, &s, NULL);
+	end = now_ns();
+	if (err != PHSTORE_OK || s.records != o->records ||
+	    s.bytes != (uint64_t)o->records * o->size)
+	{
+		fprintf(stderr, "storebench: scan: %s, %"PRIu64" of %u "
+			"records\n", phstore_strerror(err), s.records,
+			o->records);
+		return 1;
+	}
+	printf("{\"mode\": \"scan\", \"records\": %u, \"size\": %u, "
+	       "\"seconds\": %.4f, \"open_seconds\": %.4f, "
+	       "\"scan_seconds\": %.4f, \"sum\": %"PRIu64"}\n",
+	       o->records, o->size, (double)(end - begin) / 1e9,
+	       (double)(opened - begin) / 1e9, (double)(end - opened) / 1e9,
+	       s.sum);
+	fflush(stdout);
+	store_close(state);
+	return 0;
+}
+
+/* In processes of their own, so that nothing is left in memory. */
+static int run_scan(const struct options *o)
+{
+	int (*steps[])(const struct options *) = { scan_fill, scan_time };
+	size_t i;
+	int status;
+
+	for (i = 0; i < 2; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			_exit(steps[i](o));
+		}
+		if (pid == -1) {
+			return 1;
+		}
+		waitpid(pid, &status, 0);
+		if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static void usage(FILE *f)
+{
+	fprintf(f, "usage: storebench MODE --dir DIR [OPTIONS]\n"
+		"modes: raw, tdb, store, stage, scan\n"
+		"  --dir DIR      an empty folder; files are left in it\n"
+		"  --seconds S    how long to measure (2)\n"
+		"  --warmup S     before that (0.3)\n"
+		"  --writers N    processes (1)\n"
+		"  --size N       bytes of a value, of a write in raw (500)\n"
+		"  --keys N       records per writer (100)\n"
+		"  --records N    of stage and scan (100000)\n");
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {
+		.seconds = 2, .warmup = 0.3, .writers = 1, .size = 500,
+		.keys = 100, .records = 100000,
+	};
+	static const struct option longopts[] = {
+		{ "dir", required_argument, NULL, 'd' },
+		{ "seconds", required_argument, NULL, 's' },
+		{ "warmup", required_argument, NULL, 'u' },
+		{ "writers", required_argument, NULL, 'w' },
+		{ "size", required_argument, NULL, 'b' },
+		{ "keys", required_argument, NULL, 'k' },
+		{ "records", required_argument, NULL, 'r' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	size_t i;
+	int c;
+	int cmp;
+
+	while ((c = getopt_long(argc, argv, "h", longopts, NULL)) != -1) {
+		switch (c) {
+		case 'd':
+			o.dir = optarg;
+			break;
+		case 's':
+			o.seconds = atof(optarg);
+			break;
+		case 'u':
+			o.warmup = atof(optarg);
+			break;
+		case 'w':
+			o.writers = (unsigned int)atoi(optarg);
+			break;
+		case 'b':
+			o.size = (unsigned int)atoi(optarg);
+			break;
+		case 'k':
+			o.keys = (unsigned int)atoi(optarg);
+			break;
+		case 'r':
+			o.records = (unsigned int)atoi(optarg);
+			break;
+		case 'h':
+			usage(stdout);
+			return 0;
+		default:
+			usage(stderr);
+			return 1;
+		}
+	}
+	if (optind + 1 != argc || o.dir == NULL || o.seconds <= 0 ||
+	    o.writers == 0 || o.writers > 4096 || o.size == 0 ||
+	    o.size > 65536 || o.keys == 0 || o.records == 0)
+	{
+		usage(stderr);
+		return 1;
+	}
+	o.mode = argv[optind];
+
+	cmp = strcmp(o.mode, "stage");
+	if (cmp == 0) {
+		return run_stage(&o);
+	}
+	cmp = strcmp(o.mode, "scan");
+	if (cmp == 0) {
+		return run_scan(&o);
+	}
+	for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		cmp = strcmp(o.mode, modes[i].name);
+		if (cmp == 0) {
+			return run_writers(&modes[i], &o);
+		}
+	}
+	usage(stderr);
+	return 1;
+}
