@@ -6,16 +6,11 @@
 .PHONY: all samba samba-dir demo run stop test bench tidy clean help
 .DEFAULT_GOAL := all
 
-# make's own variables on the command line reach the scripts
-export SAMBA_DIR SAMBA_SOURCE PHSTORE_CACHE PHSTORE_BUILD
-export SANITIZE RELEASE JOBS CC CFLAGS SETS
+# Variables given to make (SAMBA_DIR=... SANITIZE=...) are in the environment of
+# its recipes by make's own rules, so the scripts see them.
 
 # What the programs that start an smbd are given.
 samba_dir = $$(scripts/samba --dir)
-# make names its cc; only one given by the caller is ours to pass on
-ifeq ($(origin CC),default)
-unexport CC
-endif
 
 all:
 	@scripts/build
@@ -36,6 +31,7 @@ stop:
 	@SAMBA_DIR="$(samba_dir)" tests/lab/stop
 
 test:
+	@scripts/setup build test
 	@tests/run $(SETS)
 
 bench: all samba

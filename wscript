@@ -50,7 +50,9 @@ def configure(conf):
 
     env.append_value('CFLAGS', [
         '-std=gnu11', '-g', '-O2', '-pthread', '-Wall', '-Wextra',
-        '-Wmissing-prototypes', '-Wstrict-prototypes'])
+        '-Wmissing-prototypes', '-Wstrict-prototypes',
+        # waf compiles in the build folder: __FILE__ from the top instead
+        '-fmacro-prefix-map=../='])
     env.append_value('LINKFLAGS', ['-pthread'])
     env.append_value('DEFINES', ['_GNU_SOURCE='])
     if not env.RELEASE:
