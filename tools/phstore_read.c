@@ -29,16 +29,32 @@ static const char *table_arg(struct phtool *tool)
 	return (tool->argc > 0) ? tool->argv[0] : NULL;
 }
 
+/* One table or, in the order of their names, all of them. */
 static enum phtool_exit walk(struct walk_state *state, phstore_scan_fn fn)
 {
 	struct phtool *tool = state->tool;
-	enum phstore_err err;
+	const char *only = table_arg(tool);
+	const char **names = &only;
+	size_t num_names = 1;
+	enum phstore_err err = PHSTORE_OK;
+	size_t i;
 
-	err = phstore_scan(tool->store, table_arg(tool), fn, state, NULL);
+	if (only == NULL) {
+		names = NULL;
+		num_names = 0;
+		err = phstore_tables(tool->store, tool->store, &names,
+				     &num_names);
+	}
+	for (i = 0; i < num_names && err == PHSTORE_OK; i++) {
+		err = phstore_scan(tool->store, names[i], fn, state, NULL);
+		if (state->result != PHTOOL_OK) {
+			return state->result;
+		}
+	}
 	if (err != PHSTORE_OK) {
 		return phtool_fail(tool, err, tool->dir);
 	}
-	return state->result;
+	return PHTOOL_OK;
 }
 
 static enum phtool_exit worse(enum phtool_exit a, enum phtool_exit b)
