@@ -28,7 +28,7 @@ run: all samba
 	@SAMBA_DIR="$(samba_dir)" tests/lab/run
 
 stop:
-	@SAMBA_DIR="$(samba_dir)" tests/lab/stop
+	@tests/lab/stop
 
 test:
 	@scripts/setup build test

@@ -1,0 +1,80 @@
+#!/bin/bash
+# Does tests/run call a failure a failure? Each way a test can go wrong, in a
+# repository of its own with a copy of tests/run and scripts that build nothing.
+#
+# SPDX-License-Identifier: LGPL-3.0-or-later
+
+set -u
+top=$(cd "$(dirname "$0")/../.." && pwd)
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+unset PHSTORE_BUILD SETS SAMBA_DIR
+rc=0
+n=0
+
+mkdir -p "$tmp/tests/unit" "$tmp/scripts"
+cp "$top/tests/run" "$tmp/tests/run"
+printf '#!/bin/sh\nexit 0\n' >"$tmp/scripts/setup"
+cp "$tmp/scripts/setup" "$tmp/scripts/build"
+chmod +x "$tmp"/scripts/*
+
+# given NAME: a test of that name; its body on stdin
+given() {
+	rm -f "$tmp"/tests/unit/*
+	{ printf '#!/bin/bash\n'; cat; } >"$tmp/tests/unit/$1.sh"
+	chmod +x "$tmp/tests/unit/$1.sh"
+}
+
+# expect TITLE EXIT LAST_LINE PATTERN
+expect() {
+	local said got=0
+	said=$("$tmp/tests/run" unit 2>&1 </dev/null) || got=$?
+	n=$((n + 1))
+	if [ "$got" = "$2" ] && [ "$(tail -n 1 <<<"$said")" = "$3" ] &&
+	   grep -q -- "$4" <<<"$said"; then
+		echo "ok $n - $1"
+	else
+		printf 'not ok %d - %s\n# exit %s\n' "$n" "$1" "$got"
+		printf '%s\n' "$said" | sed 's/^/# /'
+		rc=1
+	fi
+}
+
+given plain <<<'exit 0'
+expect "exit 0 passes" 0 "1 passed, 0 failed" "^pass  unit/plain"
+given plain <<<'exit 1'
+expect "exit 1 fails" 1 "0 passed, 1 failed" "repeat: tests/run unit/plain"
+given plain <<<'kill -SEGV $$'
+expect "a signal fails" 1 "0 passed, 1 failed" "killed by signal 11"
+given skip <<<'echo "no such disk"; exit 77'
+expect "a skip is counted and told, and alone is no success" 1 \
+	"0 passed, 0 failed, 1 skipped" "skipped in unit/skip: no such disk"
+given tap <<'E2'
+echo "ok 1 - a"; echo "ok 2 - b"; echo "not ok 3 # SKIP c"
+E2
+expect "checks are counted" 0 "2 passed, 0 failed, 1 skipped" "3 checks"
+given lie <<<'echo "ok 1 - a"; echo "not ok 2 - b"; exit 0'
+expect "not ok with exit 0 fails" 1 "1 passed, 1 failed" "1 checks not ok"
+given orphan <<<'setsid sleep 31 >/dev/null 2>&1 & sleep 0.1; echo $! >"$TEST_TMP/../pid"; exit 0'
+expect "a process left behind fails" 1 "1 passed, 1 failed" \
+	"left running: [0-9]* sleep 31"
+n=$((n + 1))
+if kill -0 "$(cat "$tmp/build/testtmp/unit/pid")" 2>/dev/null; then
+	echo "not ok $n - and is ended"
+	rc=1
+else
+	echo "ok $n - and is ended"
+fi
+given slow <<'E2'
+# test-timeout: 1
+sleep 30
+E2
+expect "a test that hangs is ended" 1 "0 passed, 1 failed" "limit of 1 s"
+rm -f "$tmp"/tests/unit/*
+expect "a set without a test fails" 1 "0 passed, 1 failed" "no test in unit"
+printf '#!/bin/sh\nexit 1\n' >"$tmp/scripts/build"
+given plain <<<'exit 0'
+expect "a build that fails is a failure" 1 "0 passed, 1 failed" \
+	"the build failed"
+echo "1..$n"
+exit $rc
