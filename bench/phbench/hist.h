@@ -14,7 +14,6 @@
 #ifndef PHBENCH_HIST_H
 #define PHBENCH_HIST_H
 
-#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -115,15 +114,16 @@ static inline double hist_mean(const struct hist *h)
  */
 static inline uint64_t hist_quantile(const struct hist *h, double quantile)
 {
-	uint64_t wanted = (uint64_t)ceil(quantile * (double)h->count);
+	double exact = quantile * (double)h->count;
+	uint64_t wanted = (uint64_t)exact;
 	uint64_t seen = 0;
 	unsigned int i;
 
 	if (h->count == 0) {
 		return 0;
 	}
-	if (wanted == 0) {
-		wanted = 1;
+	if (wanted == 0 || (double)wanted < exact) {
+		wanted++;
 	}
 	for (i = 0; i < HIST_SLOTS; i++) {
 		seen += h->slots[i];

@@ -4,11 +4,11 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
  * Two sources, both only for a server on this machine: the counter file of
- * bench/preload/synccount.c, and the CPU clocks of the server's process and all its
- * descendants (clock_getcpuclockid(): nanoseconds, ended threads included;
- * the jiffies of /proc are too coarse for a few thousand cycles). Processes
- * that ended between two samples are not seen, so samples are taken while
- * all connections are up.
+ * bench/preload/synccount.c, and the CPU clocks of the server's process and
+ * all its descendants (clock_getcpuclockid(): nanoseconds, ended threads
+ * included; the jiffies of /proc are too coarse for a few thousand cycles).
+ * Processes that ended between two samples are not seen, so samples are
+ * taken while all connections are up.
  */
 
 #include "includes.h"
