@@ -1,6 +1,8 @@
 /*
  * phstore tool: decoders of the records smbd keeps in a store
  *
+ * SPDX-License-Identifier: LGPL-3.0-or-later
+ *
  * The tool does not link Samba, so this file knows the layouts by itself, as
  * Samba 4.25 writes them (all little endian unless said otherwise, NDR
  * aligns each member to its size from the value's begin):
@@ -30,8 +32,6 @@
  * Rule: a stable prefix is decoded, whatever follows that is not as above is
  * shown as hex with the reason. Being unable to read a record must never
  * hide the record, nor end the dump.
- *
- * SPDX-License-Identifier: LGPL-3.0-or-later
  */
 
 #include <inttypes.h>
