@@ -360,17 +360,7 @@ static enum phstore_err open_first(struct local_store *ls,
 	}
 	ret = faccessat(ls->dir_fd, "super", F_OK, 0);
 	if (ret == -1 && errno == ENOENT) {
-		err = check_empty(ls->store->path);
-		if (err == PHSTORE_OK &&
-		    !(opts->flags & PHSTORE_OPEN_CREATE))
-		{
-			err = phstore_fail(PHSTORE_ERR_NO_STORE,
-					   "%s: no store there",
-					   ls->store->path);
-		}
-		if (err == PHSTORE_OK) {
-			err = make_super(ls, segment_size);
-		}
+		err = make_super(ls, segment_size);
 		if (err != PHSTORE_OK) {
 			return err;
 		}
@@ -422,6 +412,20 @@ static enum phstore_err open_shared(struct local_store *ls,
 	enum phstore_err err;
 	int i, ret;
 
+	/* not a byte into a folder that is not ours */
+	ret = faccessat(ls->dir_fd, "super", F_OK, 0);
+	if (ret == -1 && errno == ENOENT) {
+		err = check_empty(ls->store->path);
+		if (err == PHSTORE_OK && !(opts->flags & PHSTORE_OPEN_CREATE))
+		{
+			err = phstore_fail(PHSTORE_ERR_NO_STORE,
+					   "%s: no store there",
+					   ls->store->path);
+		}
+		if (err != PHSTORE_OK) {
+			return err;
+		}
+	}
 	ls->lock_fd = openat(ls->dir_fd, "lock",
 			     O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (ls->lock_fd == -1) {
@@ -585,6 +589,7 @@ const struct phstore_backend_ops phstore_backend_local = {
 	.close = local_close,
 	.after_fork = local_after_fork,
 	.stage = local_stage,
+	.room = local_room,
 	.is_durable = local_is_durable,
 	.barrier = local_barrier,
 	.class_waits = local_class_waits,

@@ -269,6 +269,7 @@ void local_append_unlock(struct local_store *ls);
 enum phstore_err local_stage(struct phstore *store,
 			     struct phstore_txn *txn,
 			     uint64_t *lsn);
+enum phstore_err local_room(struct phstore *store, size_t bytes);
 /* write a frame with its operations in place; append mutex held */
 enum phstore_err local_append_frame(struct local_store *ls,
 				    uint8_t *buf,

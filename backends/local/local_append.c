@@ -98,6 +98,30 @@ void local_append_unlock(struct local_store *ls)
 	pthread_mutex_unlock(&ls->shared->append);
 }
 
+enum phstore_err local_room(struct phstore *store, size_t bytes)
+{
+	struct local_store *ls = store->backend;
+	struct local_shared *sh = ls->shared;
+	const struct local_seg *last = local_seg_last(ls);
+	uint64_t end = last->start + last->size - last->size / 8;
+	enum phstore_err err;
+
+	if (atomic_load(&sh->latched) != 0) {
+		return local_latched_error(ls);
+	}
+	/* without the lock: a guess, as all of this is a moment later */
+	if (atomic_load(&sh->head) + bytes + PHSTORE_FRAME_HDR <= end) {
+		return PHSTORE_OK;
+	}
+	err = local_append_lock(ls);
+	if (err != PHSTORE_OK) {
+		return err;
+	}
+	err = local_seg_reserve(ls, bytes, false);
+	local_append_unlock(ls);
+	return err;
+}
+
 /* Is the stored record what the operation would make of it? */
 static enum phstore_err same_record(struct local_store *ls,
 				    const struct phstore_frame_op *op,
@@ -322,7 +346,7 @@ enum phstore_err local_stage(struct phstore *store,
 	struct local_store *ls = store->backend;
 	struct local_shared *sh = ls->shared;
 	size_t to = PHSTORE_FRAME_HDR;
-	bool only_deletes = true;
+	bool use_reserve = true;
 	uint16_t kept = 0;
 	uint64_t covered = 0;
 	enum phstore_err err;
@@ -351,9 +375,7 @@ enum phstore_err local_stage(struct phstore *store,
 		if (skip) {
 			continue;
 		}
-		if (op.kind != PHSTORE_OP_DELETE) {
-			only_deletes = false;
-		}
+		use_reserve = use_reserve && top->use_reserve;
 		if (top->ofs != to) {
 			memmove(txn->buf + to, p, op.len);
 		}
@@ -365,7 +387,7 @@ enum phstore_err local_stage(struct phstore *store,
 		*lsn = covered;
 		goto done;
 	}
-	err = local_append_frame(ls, txn->buf, to, kept, only_deletes, lsn);
+	err = local_append_frame(ls, txn->buf, to, kept, use_reserve, lsn);
 	if (err != PHSTORE_OK) {
 		goto done;
 	}

@@ -212,6 +212,22 @@ static enum phstore_err lay_out(struct local_store *ls,
 		next_segno = seg.segno + 1;
 		next_start = seg.start + seg.size;
 	}
+	if (log->num > 0 && log->num < LOCAL_MAX_SEGMENTS &&
+	    super->durable > next_start)
+	{
+		/* it was synced once and is not there: the last is lost */
+		uint64_t size = super->durable - next_start;
+
+		if (size < super->segment_size) {
+			size = super->segment_size;
+		}
+		log->segs[log->num] = (struct local_seg) {
+			.segno = next_segno,
+			.start = next_start,
+			.size = (size + 7) & ~(uint64_t)7,
+		};
+		log->bad_header[log->num++] = true;
+	}
 	return PHSTORE_OK;
 }
 
@@ -457,6 +473,7 @@ enum phstore_err local_recover(struct local_store *ls)
 	uint64_t known, head = 0;
 	uint64_t data_end = 0;
 	uint64_t i;
+	uint64_t found_last = UINT64_MAX;
 	bool was_latched = false;
 
 	err = local_super_read(ls, &super);
@@ -486,7 +503,11 @@ enum phstore_err local_recover(struct local_store *ls)
 	if (err != PHSTORE_OK) {
 		goto done;
 	}
+	if (found.num > 0) {
+		found_last = found.segs[found.num - 1].segno;
+	}
 	if (log.num == 0) {
+		found_last = UINT64_MAX;
 		err = first_segment(ls, &log);
 		if (err != PHSTORE_OK) {
 			goto done;
@@ -512,6 +533,11 @@ enum phstore_err local_recover(struct local_store *ls)
 	}
 	for (i = 0; i < log.num; i++) {
 		sh->segs[i] = log.segs[i];
+	}
+	if (log.segs[log.num - 1].segno > found_last) {
+		/* no file to go on in: the next append begins a new one */
+		head = log.segs[log.num - 1].start +
+		       log.segs[log.num - 1].size;
 	}
 	atomic_store(&sh->seg_begin, 0);
 	atomic_store(&sh->seg_end, log.num);

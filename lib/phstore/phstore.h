@@ -253,7 +253,15 @@ struct phstore_op_options {
 	 * already the same; the LSN returned then covers the stored one.
 	 */
 	bool skip_same;
+	/*
+	 * This put takes no more room than what it replaces and lets go of
+	 * something (a close, an unlock): with the disk full it may use the
+	 * reserve that deletes use. Only if all operations of the
+	 * transaction may.
+	 */
+	bool use_reserve;
 };
+#define PHSTORE_HAVE_USE_RESERVE 1
 
 /**
  * @brief Add a put. Key and value are copied.
@@ -286,6 +294,18 @@ enum phstore_err phstore_txn_delete(struct phstore_txn *txn,
  *         (already staged, empty); nothing was changed then
  */
 enum phstore_err phstore_stage(struct phstore_txn *txn, uint64_t *lsn);
+
+/**
+ * @brief Would puts of that many bytes be taken now?
+ *
+ * For callers that cannot undo half an operation: asked before it begins.
+ * Makes room if it can. Cheap when there is room. Another process may take
+ * the room meanwhile.
+ *
+ * @return OK, FULL, LATCHED, IO, READ_ONLY
+ */
+enum phstore_err phstore_room(struct phstore *store, size_t bytes);
+#define PHSTORE_HAVE_ROOM 1
 
 /** @brief Is everything up to lsn durable? Never blocks, never fails. */
 bool phstore_is_durable(struct phstore *store, uint64_t lsn);

@@ -22,6 +22,7 @@ struct phstore_txn_op {
 	bool check_version;
 	struct phstore_version expected;
 	bool skip_same;
+	bool use_reserve;
 };
 
 /*
@@ -57,6 +58,7 @@ struct phstore_backend_ops {
 	enum phstore_err (*stage)(struct phstore *store,
 				  struct phstore_txn *txn,
 				  uint64_t *lsn);
+	enum phstore_err (*room)(struct phstore *store, size_t bytes);
 	bool (*is_durable)(struct phstore *store, uint64_t lsn);	/* T */
 	enum phstore_err (*barrier)(struct phstore *store,		/* T */
 				    uint64_t lsn,

@@ -151,6 +151,8 @@ static enum phstore_err txn_add(struct phstore_txn *txn,
 		.check_version = opts->check_version,
 		.expected = opts->expected,
 		.skip_same = opts->skip_same,
+		.use_reserve = opts->use_reserve ||
+			       kind == PHSTORE_OP_DELETE,
 	};
 	txn->len += phstore_op_push(txn->buf + txn->len, &op);
 	txn->num_ops += 1;
@@ -197,6 +199,16 @@ enum phstore_err phstore_stage(struct phstore_txn *txn, uint64_t *lsn)
 	}
 	txn->staged = true;
 	return store->ops->stage(store, txn, lsn);
+}
+
+enum phstore_err phstore_room(struct phstore *store, size_t bytes)
+{
+	phstore_check_fork(store);
+	if (store->read_only) {
+		return phstore_fail(PHSTORE_ERR_READ_ONLY,
+				    "%s: opened read-only", store->path);
+	}
+	return store->ops->room(store, bytes);
 }
 
 enum phstore_err phstore_commit(struct phstore_txn *txn, uint64_t *plsn)
