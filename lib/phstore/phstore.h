@@ -332,6 +332,16 @@ struct tevent_req *phstore_barrier_send(TALLOC_CTX *mem_ctx,
 					uint64_t lsn);
 enum phstore_err phstore_barrier_recv(struct tevent_req *req);
 
+/**
+ * @brief Begin the sync that a phstore_barrier_send() will ask for soon.
+ *
+ * For a caller that knows this to be the last it stages for some request,
+ * but has work left before it waits: the sync runs beside that work. Only a
+ * hint: it fails silently, and if more is staged, that costs another sync.
+ */
+void phstore_barrier_start(struct phstore *store, uint64_t lsn);
+#define PHSTORE_HAVE_BARRIER_START 1
+
 /** @brief Stage, then wait for the strongest class in it. Blocks. */
 enum phstore_err phstore_commit(struct phstore_txn *txn, uint64_t *lsn);
 

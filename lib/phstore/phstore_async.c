@@ -323,14 +323,36 @@ struct tevent_req *phstore_barrier_send(TALLOC_CTX *mem_ctx,
 	pthread_mutex_lock(&w->mutex);
 	if (lsn > w->want) {
 		w->want = lsn;
+		pthread_cond_signal(&w->cond);
 	} else if (lsn <= w->done) {
-		/* an earlier failure: ask again, it answers at once */
+		/* done before the request was there, or failed: ask again */
 		w->done = lsn - 1;
-		w->want = lsn > w->want ? lsn : w->want;
+		pthread_cond_signal(&w->cond);
 	}
-	pthread_cond_signal(&w->cond);
 	pthread_mutex_unlock(&w->mutex);
 	return req;
+}
+
+void phstore_barrier_start(struct phstore *store, uint64_t lsn)
+{
+	struct phstore_waiter *w = NULL;
+	enum phstore_err err;
+
+	phstore_check_fork(store);
+	if (store->read_only || store->ops->is_durable(store, lsn)) {
+		return;
+	}
+	err = waiter_start(store);
+	if (err != PHSTORE_OK) {
+		return;
+	}
+	w = store->waiter;
+	pthread_mutex_lock(&w->mutex);
+	if (lsn > w->want) {
+		w->want = lsn;
+		pthread_cond_signal(&w->cond);
+	}
+	pthread_mutex_unlock(&w->mutex);
 }
 
 static int barrier_state_destructor(struct barrier_state *state)
