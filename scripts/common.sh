@@ -3,6 +3,9 @@
 #
 # SPDX-License-Identifier: LGPL-3.0-or-later
 
+# errors inside $(...) end the script too
+shopt -s inherit_errexit
+
 top=${top:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
 cache=${PHSTORE_CACHE:-/var/cache/phstore}
 # Samba's python modules are built for Debian's interpreter, whatever else
