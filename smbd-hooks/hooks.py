@@ -111,6 +111,27 @@ NTSTATUS phstore_smb2_flush(struct smbXsrv_connection *xconn)
          "	phstore_smb2_dispatch(req);",
          scope="function smbd_smb2_request_dispatch"),
 
+    hook("request-admit", "source3/smbd/smb2_server.c",
+         "before", "if (call->as_root) {", """
+	status = phstore_smb2_admit(req);
+	if (!NT_STATUS_IS_OK(status)) {
+		return smbd_smb2_request_error(req, status);
+	}
+
+""", scope="function smbd_smb2_request_dispatch"),
+
+    hook("create-include", "source3/smbd/smb2_create.c",
+         "after", '#include "smbd/globals.h"',
+         '#include "smbd/phstore_smbd.h"'),
+
+    hook("create-admit", "source3/smbd/smb2_create.c",
+         "before", "private_flags |= NTCREATEX_FLAG_PERSISTENT_OPEN;", """
+		status = phstore_smb2_admit_open();
+		if (tevent_req_nterror(req, status)) {
+			return tevent_req_post(req, state->ev);
+		}
+"""),
+
     hook("reply-answered", "source3/smbd/smb2_server.c",
          "before", "req->subreq = NULL;",
          "	phstore_smb2_answered(req);",

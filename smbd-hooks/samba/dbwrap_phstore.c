@@ -18,8 +18,9 @@
  *   dies between the two steps leaves a staged change that nobody saw and
  *   nobody was told of; the next store of the record stages all of it again.
  * - A change the store refuses is not made in the volatile database either.
- *   Where the caller can not be told (removals, byte-range locks) this
- *   process ends as if killed, see dbwrap_phstore_failed().
+ *   Where the caller can not be told (removals, locks, share modes) this
+ *   process ends as if killed, see dbwrap_phstore_failed(). It seldom comes
+ *   to that: smbd asks for room before it begins (phstore_smbd.c).
  * - The durable form leaves out waiters and lock holders (phstore_canon.c);
  *   staging the same form again appends nothing.
  */
@@ -35,6 +36,7 @@
 struct db_phstore_rec {
 	struct db_phstore_ctx *ctx;
 	struct db_record *base_rec;
+	size_t old_len;
 };
 
 static NTSTATUS db_phstore_storev(struct db_record *rec,
@@ -109,6 +111,7 @@ static void db_phstore_rec_init(struct db_record *rec,
 	*prec = (struct db_phstore_rec) {
 		.ctx = db_phstore_ctx_of(db),
 		.base_rec = base_rec,
+		.old_len = value.dsize,
 	};
 	*rec = (struct db_record) {
 		.db = db,
@@ -237,12 +240,13 @@ static NTSTATUS db_phstore_parse_record(struct db_context *db,
 
 /*
  * The durable form of a value, built in ctx->scratch. form->dsize is 0 when
- * nothing in the value has to survive.
+ * nothing in the value has to survive. len is the value's own length.
  */
 static NTSTATUS db_phstore_form(struct db_phstore_ctx *ctx,
 				const TDB_DATA *dbufs,
 				int num_dbufs,
-				TDB_DATA *form)
+				TDB_DATA *form,
+				size_t *len)
 {
 	size_t have = talloc_get_size(ctx->scratch);
 	size_t need = 0;
@@ -274,6 +278,7 @@ static NTSTATUS db_phstore_form(struct db_phstore_ctx *ctx,
 	}
 
 	*form = (TDB_DATA) { .dptr = ctx->scratch, .dsize = need };
+	*len = need;
 
 	/* A value that does not parse is kept as it is. */
 	(void)phstore_canon(ctx->kind, form->dptr, &form->dsize);
@@ -293,6 +298,7 @@ static void db_phstore_undo_parser(TDB_DATA key,
 {
 	struct db_phstore_undo_state *state = private_data;
 	TDB_DATA form = {};
+	size_t len = 0;
 	bool persistent = false;
 	NTSTATUS status;
 	bool ok;
@@ -301,7 +307,7 @@ static void db_phstore_undo_parser(TDB_DATA key,
 	if (!ok || !persistent) {
 		return;
 	}
-	status = db_phstore_form(state->ctx, &data, 1, &form);
+	status = db_phstore_form(state->ctx, &data, 1, &form, &len);
 	if (!NT_STATUS_IS_OK(status)) {
 		state->err = PHSTORE_ERR_NO_MEMORY;
 		state->done = true;
@@ -310,7 +316,7 @@ static void db_phstore_undo_parser(TDB_DATA key,
 	if (form.dsize == 0) {
 		return;
 	}
-	state->err = dbwrap_phstore_stage(state->ctx, key, &form);
+	state->err = dbwrap_phstore_stage(state->ctx, key, &form, true);
 	state->done = true;
 }
 
@@ -325,7 +331,7 @@ static void db_phstore_undo(struct db_phstore_ctx *ctx, TDB_DATA key)
 	(void)dbwrap_parse_record(
 		ctx->base, key, db_phstore_undo_parser, &state);
 	if (!state.done) {
-		state.err = dbwrap_phstore_stage(ctx, key, NULL);
+		state.err = dbwrap_phstore_stage(ctx, key, NULL, true);
 	}
 	if (state.err != PHSTORE_OK) {
 		dbwrap_phstore_failed(ctx, "undo", state.err, true);
@@ -344,21 +350,26 @@ static NTSTATUS db_phstore_storev(struct db_record *rec,
 	TDB_DATA all[num_dbufs + 1];
 	TDB_DATA form = {};
 	enum phstore_err err = PHSTORE_OK;
+	size_t len = 0;
 	bool staged = false;
 	NTSTATUS status;
 
 	if (persistent) {
-		status = db_phstore_form(ctx, dbufs, num_dbufs, &form);
+		status = db_phstore_form(ctx, dbufs, num_dbufs, &form, &len);
 		if (!NT_STATUS_IS_OK(status)) {
 			return status;
 		}
 	}
 
 	if (form.dsize != 0) {
-		err = dbwrap_phstore_stage(ctx, rec->key, &form);
+		/* an unlock, one of several closes, a disconnect */
+		bool releases = (rec->flags.persistent &&
+				 len <= prec->old_len);
+
+		err = dbwrap_phstore_stage(ctx, rec->key, &form, releases);
 		staged = true;
 	} else if (rec->flags.persistent) {
-		err = dbwrap_phstore_stage(ctx, rec->key, NULL);
+		err = dbwrap_phstore_stage(ctx, rec->key, NULL, true);
 		staged = true;
 	}
 	if (err != PHSTORE_OK) {
@@ -400,7 +411,7 @@ static NTSTATUS db_phstore_delete(struct db_record *rec)
 	if (rec->flags.persistent) {
 		enum phstore_err err;
 
-		err = dbwrap_phstore_stage(ctx, rec->key, NULL);
+		err = dbwrap_phstore_stage(ctx, rec->key, NULL, true);
 		if (err != PHSTORE_OK) {
 			dbwrap_phstore_failed(ctx, "removal", err, true);
 			return dbwrap_phstore_map_err(err);
@@ -691,8 +702,12 @@ struct db_context *db_open_phstore(TALLOC_CTX *mem_ctx,
 		goto nomem;
 	}
 	ctx->kind = phstore_canon_kind_of(ctx->table);
-	/* brlock.c panics when a store fails */
-	ctx->put_must_work = strequal(ctx->table, "brlock");
+	/*
+	 * brlock.c panics when a store fails, the share mode code loses
+	 * count of its own locks and panics later.
+	 */
+	ctx->put_must_work = strequal(ctx->table, "brlock") ||
+			     strequal(ctx->table, "locking");
 
 	ok = dbwrap_phstore_table_config(ctx);
 	if (!ok) {

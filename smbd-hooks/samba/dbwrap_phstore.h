@@ -32,6 +32,14 @@ struct dbwrap_phstore_progress {
 const struct dbwrap_phstore_progress *dbwrap_phstore_progress(void);
 
 /**
+ * @brief Would the store take the changes of one more request?
+ *
+ * Asked before a request begins to change things: the code that changes
+ * them can not handle a refusal in the middle.
+ */
+NTSTATUS dbwrap_phstore_room(void);
+
+/**
  * @brief What to do when going on would leave the two copies different.
  *
  * fn must not return. Without one (tools, tests) the error goes up. It is

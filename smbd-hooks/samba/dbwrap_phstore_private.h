@@ -43,10 +43,14 @@ void dbwrap_phstore_failed(const struct db_phstore_ctx *ctx,
 			   bool is_fatal);
 NTSTATUS dbwrap_phstore_map_err(enum phstore_err err);
 
-/* value NULL: delete */
+/*
+ * value NULL: delete. releases: what is stored takes no more room than what
+ * it replaces, the store may take it from its reserve.
+ */
 enum phstore_err dbwrap_phstore_stage(const struct db_phstore_ctx *ctx,
 				      TDB_DATA key,
-				      const TDB_DATA *value);
+				      const TDB_DATA *value,
+				      bool releases);
 enum phstore_err dbwrap_phstore_sync(void);
 
 /* dbwrap_phstore_recover.c */

@@ -122,7 +122,8 @@ static enum phstore_err db_phstore_import_mark(struct db_phstore_ctx *ctx,
 	TDB_DATA key = string_tdb_data(ctx->table);
 	TDB_DATA val = string_tdb_data("begun");
 
-	return dbwrap_phstore_stage(&mark_ctx, key, begun ? &val : NULL);
+	return dbwrap_phstore_stage(
+		&mark_ctx, key, begun ? &val : NULL, false);
 }
 
 struct db_phstore_import_state {
@@ -156,7 +157,7 @@ static int db_phstore_import_fn(struct tdb_context *tdb,
 	form.dsize = val.dsize;
 	(void)phstore_canon(ctx->kind, form.dptr, &form.dsize);
 	if (form.dsize != 0) {
-		state->err = dbwrap_phstore_stage(ctx, key, &form);
+		state->err = dbwrap_phstore_stage(ctx, key, &form, false);
 		state->count += 1;
 	}
 	TALLOC_FREE(form.dptr);
@@ -425,7 +426,7 @@ static int db_phstore_wipe_fn(const char *table,
 		.dsize = rec->key.len,
 	};
 
-	state->err = dbwrap_phstore_stage(state->ctx, key, NULL);
+	state->err = dbwrap_phstore_stage(state->ctx, key, NULL, true);
 	return (state->err == PHSTORE_OK) ? 0 : -1;
 }
 

@@ -31,6 +31,8 @@
 #define DB_PHSTORE_SEGMENT_MIN (64 * 1024)
 #define DB_PHSTORE_SEGMENT_MAX (1024 * 1024 * 1024)
 #define DB_PHSTORE_BARRIER_TIMEOUT 60
+/* more than the records of one request take */
+#define DB_PHSTORE_ROOM (16 * 1024)
 #define DB_PHSTORE_BARRIER_TIMEOUT_MAX 3600
 
 static struct {
@@ -371,15 +373,32 @@ void dbwrap_phstore_failed(const struct db_phstore_ctx *ctx,
 	}
 }
 
+NTSTATUS dbwrap_phstore_room(void)
+{
+	enum phstore_err err = PHSTORE_OK;
+
+	if (global.progress.store == NULL) {
+		return NT_STATUS_OK;
+	}
+#ifdef PHSTORE_HAVE_ROOM
+	err = phstore_room(global.progress.store, DB_PHSTORE_ROOM);
+#endif
+	return dbwrap_phstore_map_err(err);
+}
+
 enum phstore_err dbwrap_phstore_stage(const struct db_phstore_ctx *ctx,
 				      TDB_DATA key,
-				      const TDB_DATA *value)
+				      const TDB_DATA *value,
+				      bool releases)
 {
 	struct phstore *store = NULL;
 	struct phstore_txn *txn = NULL;
 	struct phstore_op_options opts = {
 		.durability = ctx->durability,
 		.skip_same = true,
+#ifdef PHSTORE_HAVE_USE_RESERVE
+		.use_reserve = releases,
+#endif
 	};
 	struct phstore_blob pkey = { .data = key.dptr, .len = key.dsize };
 	enum phstore_err err;

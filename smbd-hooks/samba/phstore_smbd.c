@@ -110,6 +110,57 @@ void phstore_smb2_dispatch(struct smbd_smb2_request *req)
 	}
 }
 
+/*
+ * With a full or failed store, opens, locks and changes through persistent
+ * handles are refused at the door. Reads, writes, plain handles and (from
+ * the store's reserve) unlocks and closes go on.
+ */
+NTSTATUS phstore_smb2_admit_open(void)
+{
+	NTSTATUS status = dbwrap_phstore_room();
+
+	if (!NT_STATUS_IS_OK(status)) {
+		DBG_WARNING("phstore: refused, the store takes no changes: "
+			    "%s\n", nt_errstr(status));
+	}
+	return status;
+}
+
+/* [MS-SMB2] 2.2.26: the first element's flags */
+static bool phstore_smb2_is_unlock(struct smbd_smb2_request *req)
+{
+	const uint8_t *body = SMBD_SMB2_IN_BODY_PTR(req);
+
+	if (SMBD_SMB2_IN_BODY_LEN(req) < 48) {
+		return false;
+	}
+	return (IVAL(body, 24 + 16) & SMB2_LOCK_FLAG_UNLOCK) != 0;
+}
+
+NTSTATUS phstore_smb2_admit(struct smbd_smb2_request *req)
+{
+	const uint8_t *inhdr = SMBD_SMB2_IN_HDR_PTR(req);
+	struct files_struct *fsp = req->compat_chain_fsp;
+	bool is_unlock;
+
+	switch (SVAL(inhdr, SMB2_HDR_OPCODE)) {
+	case SMB2_OP_LOCK:
+		is_unlock = phstore_smb2_is_unlock(req);
+		if (is_unlock) {
+			return NT_STATUS_OK;
+		}
+		break;
+	case SMB2_OP_SETINFO:
+		break;
+	default:
+		return NT_STATUS_OK;
+	}
+	if (fsp == NULL || fsp->op == NULL || !fsp->op->global->persistent) {
+		return NT_STATUS_OK;
+	}
+	return phstore_smb2_admit_open();
+}
+
 void phstore_smb2_answered(struct smbd_smb2_request *req)
 {
 	const uint8_t *outhdr = SMBD_SMB2_OUT_HDR_PTR(req);

@@ -13,6 +13,15 @@ struct smbXsrv_connection;
 /** @brief Call before each element of a request is processed. */
 void phstore_smb2_dispatch(struct smbd_smb2_request *req);
 
+/**
+ * @brief Call when an element's handle is known, before its work begins.
+ * @return an error to answer with
+ */
+NTSTATUS phstore_smb2_admit(struct smbd_smb2_request *req);
+
+/** @brief The same, when a persistent handle is about to be made. */
+NTSTATUS phstore_smb2_admit_open(void);
+
 /** @brief Call when an element has its answer, before it is encrypted. */
 void phstore_smb2_answered(struct smbd_smb2_request *req);
 
