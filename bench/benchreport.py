@@ -61,9 +61,9 @@ def machine(bench):
 def number(value):
     if value is None:
         return ""
-    if isinstance(value, float) and abs(value) >= 1000:
+    if abs(value) >= 100:
         return "{:,.0f}".format(value)
-    return "{:,}".format(value)
+    return "{:g}".format(value)
 
 
 def mark(row):
@@ -100,7 +100,8 @@ def write(bench, info, folder):
     lines += [
         "",
         "Value: the median of %d rounds of %g s each (slow-disk rows: half "
-        "as many rounds); spread: the smallest and the largest of them. "
+        "as many rounds); spread: the smallest and the largest of them. A "
+        "bound is compared with the value as printed. "
         "Rows without a bound are there to understand the others." %
         (bench.rounds, bench.seconds), ""]
     lines += ["> " + note for note in bench.notes]

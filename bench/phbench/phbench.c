@@ -12,6 +12,7 @@
  * flight: a closed loop. Each connection is its own SMB client to the
  * server. Nothing is measured during the warm-up; a cycle counts if it ends
  * in the measured time (--seconds), or exactly --count cycles are measured.
+ * Counters of the server are read while no request is on its way.
  *
  * Exit codes: 0 measured, 1 failed, 2 the server granted less than was
  * asked for, 130 interrupted. In every case the files it made are removed
@@ -51,8 +52,8 @@ static const char *const handle_names[] = {
 	"plain", "durable-v2", "persistent",
 };
 
-static void main_measure(struct tevent_context *ev, struct tevent_timer *te,
-			 struct timeval now, void *private_data);
+static void main_settle(struct tevent_context *ev, struct tevent_timer *te,
+			struct timeval now, void *private_data);
 static void main_measured(struct tevent_context *ev, struct tevent_timer *te,
 			  struct timeval now, void *private_data);
 
@@ -110,7 +111,7 @@ static void main_progress(struct phbench *pb)
 	if (pb->phase == PHBENCH_SETUP && pb->num_ready == pb->num_lanes) {
 		pb->phase = PHBENCH_WARMUP;
 		main_say(m, "connected, warming up");
-		main_timer(m, m->warmup, main_measure);
+		main_timer(m, m->warmup, main_settle);
 		phbench_clients_run(pb);
 	}
 	if (pb->num_gone == pb->num_lanes) {
@@ -118,30 +119,16 @@ static void main_progress(struct phbench *pb)
 	}
 }
 
-static void main_measure(struct tevent_context *ev, struct tevent_timer *te,
-			 struct timeval now, void *private_data)
+static void main_settle(struct tevent_context *ev, struct tevent_timer *te,
+			struct timeval now, void *private_data)
 {
 	struct phbench_main *m =
 		talloc_get_type_abort(private_data, struct phbench_main);
 
 	m->timer = NULL;
-	if (m->pb->phase != PHBENCH_WARMUP) {
-		return;
+	if (m->pb->phase == PHBENCH_WARMUP) {
+		m->pb->phase = PHBENCH_SETTLE;
 	}
-	main_say(m, "measuring");
-	phbench_probe_sample(m->probe, m, &m->before);
-	m->pb->start_ns = phbench_now();
-	m->pb->phase = PHBENCH_MEASURE;
-	if (m->pb->opt.count == 0) {
-		main_timer(m, m->seconds, main_measured);
-	}
-}
-
-static void main_end(struct phbench_main *m)
-{
-	phbench_probe_sample(m->probe, m, &m->after);
-	m->pb->phase = PHBENCH_DRAIN;
-	main_say(m, "measured, cleaning up");
 }
 
 static void main_measured(struct tevent_context *ev, struct tevent_timer *te,
@@ -151,16 +138,31 @@ static void main_measured(struct tevent_context *ev, struct tevent_timer *te,
 		talloc_get_type_abort(private_data, struct phbench_main);
 
 	m->timer = NULL;
-	if (m->pb->phase != PHBENCH_MEASURE) {
-		return;
+	if (m->pb->phase == PHBENCH_MEASURE) {
+		m->pb->end_ns = phbench_now();
+		m->pb->phase = PHBENCH_STOP;
 	}
-	m->pb->end_ns = phbench_now();
-	main_end(m);
 }
 
-static void main_counted(struct phbench *pb)
+/* Nothing is on its way to the server. */
+static void main_parked(struct phbench *pb)
 {
-	main_end(the_main);
+	struct phbench_main *m = the_main;
+
+	if (pb->phase == PHBENCH_SETTLE) {
+		main_say(m, "measuring");
+		phbench_probe_sample(m->probe, m, &m->before);
+		pb->start_ns = phbench_now();
+		pb->phase = PHBENCH_MEASURE;
+		if (pb->opt.count == 0) {
+			main_timer(m, m->seconds, main_measured);
+		}
+		phbench_clients_run(pb);
+	} else if (pb->phase < PHBENCH_DRAIN) {
+		phbench_probe_sample(m->probe, m, &m->after);
+		pb->phase = PHBENCH_DRAIN;
+		main_say(m, "measured, cleaning up");
+	}
 }
 
 static void main_interrupted(struct tevent_context *ev,
@@ -195,7 +197,7 @@ static void json_hist(FILE *f, const struct hist *h)
 
 static void json_probe(FILE *f, struct phbench_main *m)
 {
-	double cycles = (double)m->pb->cycles;
+	double cycles = (double)(m->pb->cycles + m->pb->cycles_after);
 	size_t i;
 
 	if (m->after.syncs != NULL && m->before.syncs != NULL) {
@@ -522,7 +524,7 @@ int main(int argc, const char *argv[])
 	pb->num_lanes = pb->opt.clients * pb->opt.depth;
 	pb->creds = samba_cmdline_get_creds();
 	pb->progress_fn = main_progress;
-	pb->counted_fn = main_counted;
+	pb->parked_fn = main_parked;
 	m->seconds = seconds;
 	m->warmup = warmup;
 	m->progress = (progress != 0);

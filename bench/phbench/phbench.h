@@ -29,12 +29,19 @@ enum phbench_handle {
 
 /*
  * SETUP: connections and files are made; WARMUP: cycles are not recorded;
- * MEASURE: they are; DRAIN: running cycles end, files are removed; DONE.
+ * SETTLE: running cycles end, none begins; MEASURE: cycles are recorded;
+ * STOP: running cycles end, not recorded any more; DRAIN: what still runs
+ * ends, files are removed; DONE.
+ *
+ * Because of SETTLE and STOP the server is idle when its counters are read:
+ * not one sync is counted without its cycle, or the other way round.
  */
 enum phbench_phase {
 	PHBENCH_SETUP = 0,
 	PHBENCH_WARMUP,
+	PHBENCH_SETTLE,
 	PHBENCH_MEASURE,
+	PHBENCH_STOP,
 	PHBENCH_DRAIN,
 	PHBENCH_DONE,
 };
@@ -63,10 +70,12 @@ struct phbench {
 	struct phbench_client **clients;
 	unsigned int num_lanes;
 	unsigned int num_ready;		/* lanes whose file exists */
+	unsigned int num_parked;	/* lanes that may not begin a cycle */
 	unsigned int num_gone;		/* lanes drained and cleaned up */
 
 	uint64_t cycles_started;	/* of those to be measured */
 	uint64_t cycles;		/* measured */
+	uint64_t cycles_after;		/* ended in PHBENCH_STOP */
 	uint64_t start_ns;		/* of PHBENCH_MEASURE */
 	uint64_t end_ns;
 	struct hist *hists;		/* PHBENCH_OP_NUM of them */
@@ -77,8 +86,8 @@ struct phbench {
 
 	/* called when the number of ready or gone lanes changes */
 	void (*progress_fn)(struct phbench *pb);
-	/* called when the wanted count has been measured */
-	void (*counted_fn)(struct phbench *pb);
+	/* called when all lanes are parked */
+	void (*parked_fn)(struct phbench *pb);
 };
 
 uint64_t phbench_now(void);

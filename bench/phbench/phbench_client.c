@@ -34,7 +34,6 @@ struct phbench_lane {
 	char *name;
 	bool busy;		/* a request is on its way */
 	bool gone;		/* cleaned up, never used again */
-	bool counted;		/* this cycle is one of opt.count */
 	struct tevent_timer *timer;
 
 	bool open;
@@ -60,6 +59,7 @@ static struct phbench_lane *lane_new(struct phbench_client *client,
 static void lane_setup(struct phbench_lane *lane);
 static void lane_setup_opened(struct tevent_req *subreq);
 static void lane_setup_done(struct tevent_req *subreq);
+static void lane_park(struct phbench *pb);
 static void lane_cycle(struct phbench_lane *lane);
 static void lane_opened(struct tevent_req *subreq);
 static void lane_lock(struct phbench_lane *lane, bool unlock);
@@ -421,18 +421,32 @@ static void lane_setup_done(struct tevent_req *subreq)
 	pb->progress_fn(pb);
 }
 
+static void lane_park(struct phbench *pb)
+{
+	pb->num_parked++;
+	if (pb->num_parked == pb->num_lanes) {
+		pb->num_parked = 0;
+		pb->parked_fn(pb);
+	}
+}
+
 static void lane_cycle(struct phbench_lane *lane)
 {
 	struct phbench *pb = lane->client->pb;
 	struct tevent_req *subreq = NULL;
 
-	lane->counted = false;
-	if (pb->phase == PHBENCH_MEASURE && pb->opt.count != 0) {
-		if (pb->cycles_started >= pb->opt.count) {
+	if (pb->phase == PHBENCH_SETTLE || pb->phase == PHBENCH_STOP) {
+		lane_park(pb);
+		return;
+	}
+	if (pb->phase == PHBENCH_MEASURE) {
+		if (pb->opt.count != 0 &&
+		    pb->cycles_started >= pb->opt.count)
+		{
+			lane_park(pb);
 			return;
 		}
 		pb->cycles_started++;
-		lane->counted = true;
 	}
 
 	lane->cycle_ns = lane->op_ns = phbench_now();
@@ -598,9 +612,10 @@ static void lane_closed(struct tevent_req *subreq)
 		return;
 	}
 
-	if (pb->phase == PHBENCH_MEASURE &&
-	    (lane->counted || pb->opt.count == 0))
-	{
+	if (pb->phase == PHBENCH_STOP) {
+		pb->cycles_after++;
+	}
+	if (pb->phase == PHBENCH_MEASURE) {
 		for (op = 0; op < PHBENCH_OP_NUM; op++) {
 			bool is_lock = (op == PHBENCH_OP_LOCK ||
 					op == PHBENCH_OP_UNLOCK);
@@ -611,9 +626,8 @@ static void lane_closed(struct tevent_req *subreq)
 			hist_add(&pb->hists[op], lane->took[op]);
 		}
 		pb->cycles++;
-		if (pb->opt.count != 0 && pb->cycles >= pb->opt.count) {
+		if (pb->cycles == pb->opt.count) {
 			pb->end_ns = now;
-			pb->counted_fn(pb);
 		}
 	}
 	lane_next(lane);
