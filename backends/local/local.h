@@ -321,7 +321,8 @@ enum phstore_err local_walk(struct local_store *ls,
 			    const struct local_super *super,
 			    const struct local_walk_fn *fns,
 			    void *private_data,
-			    uint64_t *end);
+			    uint64_t *end,
+			    uint64_t *torn);
 
 /* local_super.c */
 enum phstore_err local_super_read(struct local_store *ls,

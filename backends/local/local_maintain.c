@@ -159,7 +159,7 @@ static enum phstore_err compact_step(struct local_store *ls)
 
 	/* known: its end, the segment behind it is in use */
 	err = local_walk(ls, &first, 1, 0, first.start + first.size,
-			 &super, &fns, &state, &end);
+			 &super, &fns, &state, &end, NULL);
 	free(state.buf);
 	if (err != PHSTORE_OK) {
 		return err;

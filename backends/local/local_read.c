@@ -419,7 +419,8 @@ enum phstore_err local_verify(struct phstore *store)
 	super = sh->super;
 	local_append_unlock(ls);
 
-	err = local_walk(ls, segs, num, 0, head, &super, &fns, &state, &end);
+	err = local_walk(ls, segs, num, 0, head, &super, &fns, &state, &end,
+			 NULL);
 	if (err == PHSTORE_OK && state.regions > 0) {
 		err = phstore_fail(PHSTORE_ERR_CORRUPT,
 				   "%s: %" PRIu64 " damaged region(s), %"

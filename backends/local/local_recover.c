@@ -322,7 +322,7 @@ enum phstore_err local_replay(struct local_store *ls,
 		segs[i] = sh->segs[(begin + i) % LOCAL_MAX_SEGMENTS];
 	}
 	err = local_walk(ls, segs, num, from, to, &sh->super, &replay_fns,
-			 NULL, &end);
+			 NULL, &end, NULL);
 	free(segs);
 	return err;
 }
@@ -471,6 +471,7 @@ enum phstore_err local_recover(struct local_store *ls)
 	struct local_super super = {};
 	enum phstore_err err;
 	uint64_t known, head = 0;
+	uint64_t torn = 0;
 	uint64_t data_end = 0;
 	uint64_t i;
 	uint64_t found_last = UINT64_MAX;
@@ -523,10 +524,11 @@ enum phstore_err local_recover(struct local_store *ls)
 		goto done;
 	}
 	err = local_walk(ls, log.segs, log.num, 0, known, &super,
-			 &recover_fns, &log, &head);
+			 &recover_fns, &log, &head, &torn);
 	if (err != PHSTORE_OK) {
 		goto done;
 	}
+	sh->torn_tail_bytes = torn;
 	/* segments behind the cut are not part of the log */
 	while (log.num > 1 && log.segs[log.num - 1].start >= head) {
 		log.num -= 1;

@@ -160,14 +160,25 @@ static enum phstore_err walk_resync(struct walk *w, struct walk_pos *pos)
 	return PHSTORE_OK;
 }
 
-/* The highest durable of any valid frame from pos on. */
+/*
+ * From an invalid position on: the highest durable of any valid frame, and
+ * how many bytes a cut at pos would take away (what can be told of them).
+ */
 static enum phstore_err walk_look_ahead(struct walk *w,
 					struct walk_pos pos,
-					uint64_t *known)
+					uint64_t *known,
+					uint64_t *torn)
 {
+	const struct local_seg *seg = &w->segs[pos.seg];
 	uint64_t saved_epoch = w->last_epoch;
+	struct phstore_frame_hdr half = {};
+	uint64_t from = pos.lsn;
 	enum phstore_err err;
+	bool ok;
 
+	ok = phstore_frame_pull_hdr(w->buf + (from - seg->start),
+				    seg->size - (from - seg->start), &half);
+	*torn = ok && half.lsn == from ? half.len : 0;
 	while (true) {
 		struct phstore_frame_hdr hdr = {};
 
@@ -181,6 +192,7 @@ static enum phstore_err walk_look_ahead(struct walk *w,
 			*known = hdr.durable;
 		}
 		pos.lsn += hdr.len;
+		*torn = pos.lsn - from;
 	}
 	w->last_epoch = saved_epoch;
 	return err;
@@ -228,7 +240,8 @@ static void walk_tell(struct walk *w,
 /*
  * segs are contiguous. Calls fns->frame for each valid frame at or behind
  * `from` (the first segment's first frame if 0) in order; ends at the torn
- * tail, *end tells where. A frame callback's error ends the walk.
+ * tail, *end tells where, *torn (may be NULL) how much is cut off. A frame
+ * callback's error ends the walk.
  */
 enum phstore_err local_walk(struct local_store *ls,
 			    const struct local_seg *segs,
@@ -238,7 +251,8 @@ enum phstore_err local_walk(struct local_store *ls,
 			    const struct local_super *super,
 			    const struct local_walk_fn *fns,
 			    void *private_data,
-			    uint64_t *end)
+			    uint64_t *end,
+			    uint64_t *torn)
 {
 	struct walk w = {
 		.ls = ls,
@@ -251,7 +265,12 @@ enum phstore_err local_walk(struct local_store *ls,
 	};
 	struct walk_pos pos = {};
 	enum phstore_err err = PHSTORE_OK;
+	uint64_t dummy;
 
+	if (torn == NULL) {
+		torn = &dummy;
+	}
+	*torn = 0;
 	if (num_segs == 0) {
 		*end = from;
 		return PHSTORE_OK;
@@ -308,7 +327,7 @@ enum phstore_err local_walk(struct local_store *ls,
 		}
 
 		if (pos.lsn >= known) {
-			err = walk_look_ahead(&w, pos, &known);
+			err = walk_look_ahead(&w, pos, &known, torn);
 			if (err != PHSTORE_OK) {
 				goto done;
 			}
@@ -316,6 +335,7 @@ enum phstore_err local_walk(struct local_store *ls,
 		if (pos.lsn >= known) {
 			break;
 		}
+		*torn = 0;
 		next = pos;
 		err = walk_resync(&w, &next);
 		if (err != PHSTORE_OK) {
