@@ -12,8 +12,12 @@
  * times the live data and half a segment, so that it has space to work in
  * below the bound of P5: log <= 4 x live + one segment.
  *
- * Barriers: copies durable, then superblock written and synced, then the
- * file may be used again.
+ * Barriers: the whole first segment durable; copies; everything up to here
+ * durable; superblock written and synced; then the file may be used again.
+ * The first, because a dropped tombstone must have been durable (who deletes
+ * the same key again is told that nothing is left to wait for). The second,
+ * although nothing may have been copied: what made a record of this segment
+ * obsolete may itself be unsynced yet, and would be lost with it.
  */
 
 #include "local.h"
@@ -54,7 +58,6 @@ bool local_wants_maintenance(struct phstore *store)
 struct compact_state {
 	uint8_t *buf;
 	size_t size;
-	uint64_t last_lsn;	/* barrier on it before the tail moves */
 };
 
 /* Append an operation again, if it still is the newest of its key. */
@@ -66,6 +69,7 @@ static enum phstore_err compact_op(struct local_store *ls,
 	struct local_shared *sh = ls->shared;
 	struct local_entry e = {};
 	size_t need = PHSTORE_FRAME_HDR + op->len + PHSTORE_FRAME_ALIGN;
+	uint64_t end_lsn = 0;
 	enum phstore_err err;
 
 	if (state->size < need) {
@@ -102,7 +106,7 @@ static enum phstore_err compact_op(struct local_store *ls,
 	(void)phstore_op_push(state->buf + PHSTORE_FRAME_HDR, op);
 	err = local_append_frame(ls, state->buf,
 				 PHSTORE_FRAME_HDR + op->len, 1, true,
-				 &state->last_lsn);
+				 &end_lsn);
 	if (err == PHSTORE_OK) {
 		atomic_fetch_add(&sh->num_compacted, 1);
 	}
@@ -157,6 +161,10 @@ static enum phstore_err compact_step(struct local_store *ls)
 	second = sh->segs[(begin + 1) % LOCAL_MAX_SEGMENTS];
 	local_append_unlock(ls);
 
+	err = local_barrier(ls->store, second.start, 0);
+	if (err != PHSTORE_OK) {
+		return err;
+	}
 	/* known: its end, the segment behind it is in use */
 	err = local_walk(ls, &first, 1, 0, first.start + first.size,
 			 &super, &fns, &state, &end, NULL);
@@ -165,11 +173,9 @@ static enum phstore_err compact_step(struct local_store *ls)
 		return err;
 	}
 	PHSTORE_TEST_POINT("compact: copied");
-	if (state.last_lsn != 0) {
-		err = local_barrier(ls->store, state.last_lsn, 0);
-		if (err != PHSTORE_OK) {
-			return err;
-		}
+	err = local_barrier(ls->store, atomic_load(&sh->head), 0);
+	if (err != PHSTORE_OK) {
+		return err;
 	}
 	super = sh->super;
 	super.seq += 1;
