@@ -112,6 +112,7 @@ static enum phstore_err compact_op(struct local_store *ls,
 	}
 done:
 	local_append_unlock(ls);
+	PHSTORE_TEST_POINT("compact: op");
 	return err;
 }
 

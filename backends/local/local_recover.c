@@ -439,6 +439,60 @@ fail:
 	return phstore_fail(PHSTORE_ERR_IO, "%s: %s", path, strerror(errno));
 }
 
+static bool is_found(const struct seg_list *found, uint64_t segno)
+{
+	size_t i;
+
+	for (i = 0; i < found->num; i++) {
+		if (found->segs[i].segno == segno) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * The last segment goes on being used, so it needs a file with a header. A
+ * power cut may have taken either, and what else is in the folder then (a
+ * segment number of before an earlier cut, say) still gave it a place in the
+ * log. Not if something in it was synced once: then it is damage, kept.
+ */
+static enum phstore_err mend_last(struct local_store *ls,
+				  struct seg_list *log,
+				  uint64_t head,
+				  uint64_t known)
+{
+	struct local_seg *last = &log->segs[log->num - 1];
+	uint8_t hdr[LOCAL_SEG_HDR];
+	char path[LOCAL_PATH_MAX];
+	int fd, ret, saved_errno;
+
+	if (!log->bad_header[log->num - 1] ||
+	    known > last->start + LOCAL_SEG_HDR)
+	{
+		return PHSTORE_OK;
+	}
+	if (head <= last->start + LOCAL_SEG_HDR) {
+		last->size = ls->shared->super.segment_size;
+		return local_seg_create(ls, last);
+	}
+	local_seg_path(ls, last->segno, path);
+	fd = phstore_io->open(path, O_RDWR | O_CLOEXEC, 0);
+	if (fd == -1) {
+		return phstore_fail(PHSTORE_ERR_IO, "%s: %s", path,
+				    strerror(errno));
+	}
+	local_seg_hdr_push(hdr, last, ls->seed);
+	ret = phstore_io_write_full(fd, hdr, sizeof(hdr), 0);
+	saved_errno = errno;
+	phstore_io->close(fd);
+	if (ret == -1) {
+		return phstore_fail(PHSTORE_ERR_IO, "%s: %s", path,
+				    strerror(saved_errno));
+	}
+	return PHSTORE_OK;
+}
+
 static enum phstore_err write_epoch(struct local_store *ls, uint64_t head)
 {
 	struct local_super super = ls->shared->super;
@@ -474,7 +528,6 @@ enum phstore_err local_recover(struct local_store *ls)
 	uint64_t torn = 0;
 	uint64_t data_end = 0;
 	uint64_t i;
-	uint64_t found_last = UINT64_MAX;
 	bool was_latched = false;
 
 	err = local_super_read(ls, &super);
@@ -504,11 +557,7 @@ enum phstore_err local_recover(struct local_store *ls)
 	if (err != PHSTORE_OK) {
 		goto done;
 	}
-	if (found.num > 0) {
-		found_last = found.segs[found.num - 1].segno;
-	}
 	if (log.num == 0) {
-		found_last = UINT64_MAX;
 		err = first_segment(ls, &log);
 		if (err != PHSTORE_OK) {
 			goto done;
@@ -533,10 +582,18 @@ enum phstore_err local_recover(struct local_store *ls)
 	while (log.num > 1 && log.segs[log.num - 1].start >= head) {
 		log.num -= 1;
 	}
+	if (!ls->store->read_only) {
+		err = mend_last(ls, &log, head, known);
+		if (err != PHSTORE_OK) {
+			goto done;
+		}
+	}
 	for (i = 0; i < log.num; i++) {
 		sh->segs[i] = log.segs[i];
 	}
-	if (log.segs[log.num - 1].segno > found_last) {
+	if (log.segs[log.num - 1].damaged > 0 &&
+	    !is_found(&found, log.segs[log.num - 1].segno))
+	{
 		/* no file to go on in: the next append begins a new one */
 		head = log.segs[log.num - 1].start +
 		       log.segs[log.num - 1].size;
