@@ -18,6 +18,7 @@
 
 #include "local.h"
 #include "phstore_bytes.h"
+#include "phstore_io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -129,11 +130,16 @@ enum phstore_err local_index_create(struct local_store *ls, uint32_t gen)
 	if (err != PHSTORE_OK) {
 		return err;
 	}
+	PHSTORE_TEST_POINT("index: file made");
 	atomic_store(&sh->live_bytes, 0);
 	atomic_store(&sh->num_records, 0);
 	atomic_store(&sh->num_tombstones, 0);
+	/* before it counts: who is killed here must not leave it as complete */
+	sh->indexed = 0;
+	atomic_thread_fence(memory_order_seq_cst);
 	sh->index_gen = gen;
 	sh->index_busy = 0;
+	PHSTORE_TEST_POINT("index: new one in use");
 	if (!ls->store->read_only && old_gen != gen) {
 		index_path(ls, old_gen, path);
 		(void)unlink(path);
@@ -224,8 +230,10 @@ enum phstore_err local_index_apply(struct local_store *ls,
 	if (ret == 0) {
 		index_account(sh, &old, -1);
 	}
+	PHSTORE_TEST_POINT("index: counting");
 	index_account(sh, &e, 1);
 	ret = tdb_store(ls->index, k, v, TDB_REPLACE);
+	PHSTORE_TEST_POINT("index: stored");
 	atomic_thread_fence(memory_order_seq_cst);
 	sh->index_busy = 0;
 	if (ret != 0) {
