@@ -537,7 +537,6 @@ static enum phstore_err local_close(struct phstore *store)
 	struct local_shared *sh = ls->shared;
 	struct local_super super;
 	enum phstore_err err;
-	bool owner_died = false;
 	int ret;
 
 	if (store->read_only || !ls->staged) {
@@ -548,11 +547,11 @@ static enum phstore_err local_close(struct phstore *store)
 		return err;
 	}
 	/* so that damage behind it can be told from a torn tail */
-	ret = local_mutex_lock(ls, &sh->maint, &owner_died);
+	ret = local_maint_lock(ls);
 	if (ret != 0) {
 		return PHSTORE_OK;
 	}
-	if (!owner_died && sh->super.durable < atomic_load(&sh->durable)) {
+	if (sh->super.durable < atomic_load(&sh->durable)) {
 		super = sh->super;
 		super.seq += 1;
 		super.durable = atomic_load(&sh->durable);

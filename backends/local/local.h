@@ -333,6 +333,8 @@ enum phstore_err local_super_write(struct local_store *ls,
 /* local_maintain.c */
 bool local_wants_maintenance(struct phstore *store);
 enum phstore_err local_maintain(struct phstore *store, bool until_done);
+/* take the maint mutex, repairing what a dead owner left; 0 or an errno */
+int local_maint_lock(struct local_store *ls);
 
 /* local_read.c */
 enum phstore_err local_get(TALLOC_CTX *mem_ctx,

@@ -238,6 +238,18 @@ static void maintain_repair(struct local_store *ls)
 	local_append_unlock(ls);
 }
 
+int local_maint_lock(struct local_store *ls)
+{
+	bool owner_died = false;
+	int ret;
+
+	ret = local_mutex_lock(ls, &ls->shared->maint, &owner_died);
+	if (owner_died) {
+		maintain_repair(ls);
+	}
+	return ret;
+}
+
 enum phstore_err local_maintain(struct phstore *store, bool until_done)
 {
 	struct local_store *ls = store->backend;
@@ -247,12 +259,7 @@ enum phstore_err local_maintain(struct phstore *store, bool until_done)
 	int ret;
 
 	if (until_done) {
-		bool owner_died = false;
-
-		ret = local_mutex_lock(ls, &sh->maint, &owner_died);
-		if (owner_died) {
-			maintain_repair(ls);
-		}
+		ret = local_maint_lock(ls);
 		/* one round empties every segment there is now */
 		steps = LOCAL_MAX_SEGMENTS;
 	} else {

@@ -388,14 +388,13 @@ enum phstore_err local_verify(struct phstore *store)
 	struct local_seg *segs = NULL;
 	struct local_super super;
 	enum phstore_err err;
-	bool owner_died = false;
 	uint64_t head, end = 0;
 	uint32_t begin, num, i;
 	int ret;
 
 	/* no compaction while the segments are read */
 	if (!store->read_only) {
-		ret = local_mutex_lock(ls, &sh->maint, &owner_died);
+		ret = local_maint_lock(ls);
 		if (ret != 0) {
 			return phstore_fail(PHSTORE_ERR_IO, "%s: %s",
 					    store->path, strerror(ret));
