@@ -129,7 +129,7 @@ def free_port():
         return s.getsockname()[1]
 
 
-def proc_stat(pid):
+def proc_stat(pid, zombies=False):
     """Parent, session and start time of a process, None if it is gone."""
     try:
         with open("/proc/%d/stat" % pid) as f:
@@ -137,18 +137,18 @@ def proc_stat(pid):
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text[text.rindex(")") + 2:].split()
-    if fields[0] in ("Z", "X"):
+    if fields[0] in ("Z", "X") and not zombies:
         return None
     return {"ppid": int(fields[1]), "session": int(fields[3]),
             "start": int(fields[19])}
 
 
-def session_pids(leader):
+def session_pids(leader, zombies=False):
     """All living processes of a session, the leader first."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
-            st = proc_stat(int(name))
+            st = proc_stat(int(name), zombies)
             if st is not None and st["session"] == leader:
                 found.append(int(name))
     return sorted(found, key=lambda pid: (pid != leader, pid))
@@ -177,8 +177,9 @@ def kill_session(leader, deadline=10.0):
     for pid in sorted(stopped):
         signal_pid(pid, signal.SIGKILL)
         killed.add(pid)
-    # And until they are reaped: smbd takes a zombie for a living peer.
-    left = set(killed)
+    # And until they are reaped, as are those that were killed before their
+    # parent was: smbd takes a zombie for a living peer.
+    left = killed | set(session_pids(leader, zombies=True))
     while left:
         if time.monotonic() > end:
             raise LabError("processes of session %d do not die" % leader)
@@ -395,6 +396,9 @@ class SmbServer:
         self.write_conf()
         env = dict(os.environ)
         env.update(self.env)
+        if "PHLAB_PRELOAD" in env:
+            # try a library with smbd alone, not with the test
+            env["LD_PRELOAD"] = env["PHLAB_PRELOAD"]
         with open(os.path.join(self.dir, "stdout.smbd"), "ab") as out:
             self.proc = subprocess.Popen(
                 [os.path.join(self.bin, "smbd"), "-s", self.conf, "-F",
