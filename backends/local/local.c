@@ -70,6 +70,12 @@ static int local_destructor(struct local_store *ls)
 	if (ls->index != NULL) {
 		tdb_close(ls->index);
 	}
+	if (ls->store->pid == getpid()) {
+		local_notify_close(ls);
+	}
+	if (ls->send_fd != -1) {
+		close(ls->send_fd);
+	}
 	local_fd_close_all(ls);
 	if (ls->store->read_only) {
 		free(ls->shared);
@@ -514,6 +520,7 @@ static enum phstore_err local_open(struct phstore *store,
 	ls->store = store;
 	store->backend = ls;
 	ls->dir_fd = ls->lock_fd = ls->super_fd = -1;
+	ls->notify_fd = ls->notify_slot = ls->send_fd = -1;
 	ls->last_sync_no = UINT64_MAX;
 	for (i = 0; i < LOCAL_FD_CACHE; i++) {
 		ls->fds[i].fd = -1;
@@ -570,6 +577,7 @@ static void local_after_fork(struct phstore *store)
 	for (i = 0; i < LOCAL_FD_CACHE; i++) {
 		ls->fds[i].users = 0;
 	}
+	local_notify_forget(ls);
 	ls->staged = false;
 	ls->last_sync_no = UINT64_MAX;
 }
@@ -591,6 +599,13 @@ const struct phstore_backend_ops phstore_backend_local = {
 	.room = local_room,
 	.is_durable = local_is_durable,
 	.barrier = local_barrier,
+	.barrier_check = local_barrier_check,
+	.lead = local_lead,
+	.served = local_served,
+	.notify_fd = local_notify_fd,
+	.notify_wait = local_notify_wait,
+	.notify_drain = local_notify_drain,
+	.hint = local_hint,
 	.class_waits = local_class_waits,
 	.get = local_get,
 	.scan = local_scan,

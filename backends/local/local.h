@@ -54,6 +54,8 @@
 #define LOCAL_MAX_SPARES 2
 /* Damaged regions remembered; more are counted only. */
 #define LOCAL_MAX_DAMAGE 64
+/* Processes whose event loops can wait at the same time. */
+#define LOCAL_MAX_WAITERS 4096
 /* Segment files a process keeps open. */
 #define LOCAL_FD_CACHE 8
 
@@ -98,6 +100,13 @@ struct local_damage {
 
 #define LOCAL_SHARED_MAGIC 0x3145524148534850ULL	/* "PHSHARE1" */
 
+/* A process whose event loop waits, see local_notify.c. */
+struct local_waiter {
+	_Atomic uint32_t pid;		/* 0: free */
+	_Atomic uint32_t reserved;
+	_Atomic uint64_t lsn;		/* waited for; 0: nothing */
+};
+
 /* The mapped `state` file. Not a disk format: made anew at every start. */
 struct local_shared {
 	uint64_t magic;
@@ -138,6 +147,10 @@ struct local_shared {
 	_Atomic uint64_t sync_no;	/* syncs done, number of the last one */
 	uint32_t arrivals_synced;	/* arrivals the last sync covered */
 	_Atomic uint64_t sync_ns_avg;
+
+	_Atomic uint32_t leader_active;	/* somebody will look at waiters */
+	_Atomic uint32_t waiters_end;	/* slots ever used */
+	struct local_waiter waiters[LOCAL_MAX_WAITERS];
 
 	_Atomic uint32_t latched;	/* errno of a failed sync, or 0 */
 
@@ -186,6 +199,10 @@ struct local_store {
 	struct local_fd fds[LOCAL_FD_CACHE];
 	uint64_t fd_clock;
 
+	int notify_fd;			/* our socket, -1: none */
+	int notify_slot;
+	int send_fd;			/* to the sockets of others */
+	uint64_t hinted_lsn;		/* counted as arrived already */
 	_Atomic uint64_t last_sync_no;	/* group that answered us last */
 	bool staged;
 };
@@ -284,10 +301,25 @@ bool local_is_durable(struct phstore *store, uint64_t lsn);
 enum phstore_err local_barrier(struct phstore *store,
 			       uint64_t lsn,
 			       uint32_t timeout_ms);
+enum phstore_err local_barrier_check(struct phstore *store, uint64_t lsn);
+/* wait for it, or lead, also on behalf of others, for so many rounds */
+enum phstore_err local_lead(struct phstore *store, uint64_t lsn);
+void local_served(struct phstore *store, uint64_t wait_ns);
+void local_sync_arrive(struct local_store *ls);
 uint64_t local_now_ns(void);
 int local_mutex_lock(struct local_store *ls, pthread_mutex_t *mutex,
 		     bool *owner_died);
 int local_mutex_init(pthread_mutex_t *mutex);
+
+/* local_notify.c */
+int local_notify_fd(struct phstore *store);
+enum phstore_notify local_notify_wait(struct phstore *store, uint64_t lsn);
+void local_notify_drain(struct phstore *store);
+void local_hint(struct phstore *store, uint64_t lsn);
+void local_notify_forget(struct local_store *ls);
+void local_notify_close(struct local_store *ls);
+bool local_notify_reached(struct local_store *ls);
+void local_notify_hand_over(struct local_store *ls);
 
 /* local.c */
 void local_shared_reset(struct local_store *ls);

@@ -225,6 +225,11 @@ static void maintain_repair(struct local_store *ls)
 		return;
 	}
 	begin = atomic_load(&sh->seg_begin);
+	if (begin > 0) {
+		/* left the log, but the file may still have its name */
+		local_seg_retire(ls,
+				 &sh->segs[(begin - 1) % LOCAL_MAX_SEGMENTS]);
+	}
 	while (begin + 1 < atomic_load(&sh->seg_end) &&
 	       sh->segs[begin % LOCAL_MAX_SEGMENTS].segno < super.tail_segno)
 	{

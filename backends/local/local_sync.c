@@ -10,6 +10,11 @@
  * Waiters sleep on a futex and look themselves after WAIT_SLICE_MS, so that
  * a leader killed between its sync and the wake-up delays them by no more.
  *
+ * Event loops do not sleep on the futex, they have a slot and a socket: see
+ * local_notify.c. A helper thread that leads goes on doing so while one of
+ * them waits, so that under load the log has one busy leader and nobody
+ * hands over.
+ *
  * Gathering: with N clients in a closed loop and a greedy leader, half of
  * them are always just too late for the running sync: they wait for it and
  * the next, and each sync serves half. So before it syncs the leader waits
@@ -42,6 +47,8 @@
 #define WAIT_SLICE_MS 20
 /* The leader never gathers longer than this. */
 #define GATHER_MAX_NS 5000000ULL
+/* Rounds a helper thread leads for others; then it hands over. */
+#define LEAD_ROUNDS 1000
 /* Segments one group commit syncs; more are left to the next. */
 #define SYNC_SEGS_MAX 64
 
@@ -231,11 +238,12 @@ static void sync_gather(struct local_store *ls)
 }
 
 /* Count a barrier that has to wait in, for sync_gather(). */
-static void sync_arrive(struct local_store *ls)
+void local_sync_arrive(struct local_store *ls)
 {
 	struct local_shared *sh = ls->shared;
 
-	if (ls->last_sync_no == atomic_load(&sh->sync_no)) {
+	atomic_fetch_add(&sh->num_barriers, 1);
+	if (atomic_load(&ls->last_sync_no) == atomic_load(&sh->sync_no)) {
 		atomic_fetch_add(&sh->returned, 1);
 	}
 	atomic_fetch_add(&sh->arrivals, 1);
@@ -244,9 +252,12 @@ static void sync_arrive(struct local_store *ls)
 	}
 }
 
-static void count_latency(struct local_shared *sh, uint64_t ns)
+/* A barrier was answered after that time. */
+void local_served(struct phstore *store, uint64_t wait_ns)
 {
-	uint64_t us = ns / 1000;
+	struct local_store *ls = store->backend;
+	struct local_shared *sh = ls->shared;
+	uint64_t us = wait_ns / 1000;
 	unsigned int i = 0;
 
 	while (us > 1 && i < PHSTORE_LATENCY_BUCKETS - 1) {
@@ -254,43 +265,73 @@ static void count_latency(struct local_shared *sh, uint64_t ns)
 		i += 1;
 	}
 	atomic_fetch_add(&sh->barrier_us[i], 1);
+	atomic_store(&ls->last_sync_no, atomic_load(&sh->sync_no));
 }
 
-enum phstore_err local_barrier(struct phstore *store,
-			       uint64_t lsn,
-			       uint32_t timeout_ms)
+static void wake_sleepers(struct local_shared *sh)
 {
-	struct local_store *ls = store->backend;
+	atomic_fetch_add(&sh->sync_gen, 1);
+	if (atomic_load(&sh->sleepers) != 0) {
+		futex_wake(&sh->sync_gen);
+	}
+}
+
+/*
+ * Lead group commits until lsn is durable and, for max_rounds at most, no
+ * event loop waits any more; sync mutex held.
+ */
+static enum phstore_err sync_rounds(struct local_store *ls,
+				    uint64_t lsn,
+				    int max_rounds)
+{
 	struct local_shared *sh = ls->shared;
 	enum phstore_err err = PHSTORE_OK;
-	uint64_t start_ns;
+	bool more = false;
+	int rounds = 0;
 
-	if (atomic_load(&sh->durable) >= lsn) {
-		return PHSTORE_OK;
+	atomic_store(&sh->leader_active, 1);
+	while (err == PHSTORE_OK &&
+	       (atomic_load(&sh->durable) < lsn ||
+		(more && rounds < max_rounds)))
+	{
+		sync_gather(ls);
+		err = sync_lead(ls);
+		rounds += 1;
+		more = local_notify_reached(ls);
+		wake_sleepers(sh);
+		if (err == PHSTORE_OK && !more) {
+			/* say so, then look again: see local_notify.c */
+			atomic_store(&sh->leader_active, 0);
+			more = local_notify_reached(ls);
+			if (more && rounds < max_rounds) {
+				atomic_store(&sh->leader_active, 1);
+			}
+		}
 	}
-	if (store->read_only) {
-		return phstore_fail(PHSTORE_ERR_READ_ONLY,
-				    "%s: opened read-only", store->path);
-	}
-	if (lsn > atomic_load(&sh->head)) {
-		return phstore_fail(PHSTORE_ERR_INVALID,
-				    "LSN %" PRIu64 " is beyond the log's "
-				    "head", lsn);
-	}
-	start_ns = local_now_ns();
-	atomic_fetch_add(&sh->num_barriers, 1);
-	sync_arrive(ls);
+	atomic_store(&sh->leader_active, 0);
+	return err;
+}
+
+static enum phstore_err sync_wait(struct local_store *ls,
+				  uint64_t lsn,
+				  uint64_t start_ns,
+				  uint32_t timeout_ms,
+				  int max_rounds)
+{
+	struct phstore *store = ls->store;
+	struct local_shared *sh = ls->shared;
+	enum phstore_err err = PHSTORE_OK;
 
 	while (atomic_load(&sh->durable) < lsn) {
 		uint32_t gen = atomic_load(&sh->sync_gen);
 		uint64_t wait_ns = WAIT_SLICE_MS * 1000000ULL;
-		uint64_t past_ns = local_now_ns() - start_ns;
 		int ret;
 
 		if (atomic_load(&sh->latched) != 0) {
 			return local_latched_error(ls);
 		}
 		if (timeout_ms != 0) {
+			uint64_t past_ns = local_now_ns() - start_ns;
 			uint64_t limit = timeout_ms * 1000000ULL;
 
 			if (past_ns >= limit) {
@@ -318,22 +359,66 @@ enum phstore_err local_barrier(struct phstore *store,
 					    "%s: sync lock: %s", store->path,
 					    strerror(ret));
 		}
-		if (atomic_load(&sh->durable) < lsn) {
-			sync_gather(ls);
-			err = sync_lead(ls);
-		}
+		err = sync_rounds(ls, lsn, max_rounds);
 		/* unlock before the wake-up: the woken try to lock */
 		pthread_mutex_unlock(&sh->sync);
 		PHSTORE_TEST_POINT("sync: unlocked");
-		atomic_fetch_add(&sh->sync_gen, 1);
-		if (atomic_load(&sh->sleepers) != 0) {
-			futex_wake(&sh->sync_gen);
-		}
+		wake_sleepers(sh);
+		local_notify_hand_over(ls);
 		if (err != PHSTORE_OK) {
 			return err;
 		}
 	}
-	ls->last_sync_no = atomic_load(&sh->sync_no);
-	count_latency(sh, local_now_ns() - start_ns);
+	return PHSTORE_OK;
+}
+
+/* Would a barrier fail at once? */
+enum phstore_err local_barrier_check(struct phstore *store, uint64_t lsn)
+{
+	struct local_store *ls = store->backend;
+
+	if (store->read_only) {
+		return phstore_fail(PHSTORE_ERR_READ_ONLY,
+				    "%s: opened read-only", store->path);
+	}
+	if (lsn > atomic_load(&ls->shared->head)) {
+		return phstore_fail(PHSTORE_ERR_INVALID,
+				    "LSN %" PRIu64 " is beyond the log's "
+				    "head", lsn);
+	}
+	if (atomic_load(&ls->shared->latched) != 0) {
+		return local_latched_error(ls);
+	}
+	return PHSTORE_OK;
+}
+
+enum phstore_err local_lead(struct phstore *store, uint64_t lsn)
+{
+	return sync_wait(store->backend, lsn, 0, 0, LEAD_ROUNDS);
+}
+
+enum phstore_err local_barrier(struct phstore *store,
+			       uint64_t lsn,
+			       uint32_t timeout_ms)
+{
+	struct local_store *ls = store->backend;
+	struct local_shared *sh = ls->shared;
+	enum phstore_err err;
+	uint64_t start_ns;
+
+	if (atomic_load(&sh->durable) >= lsn) {
+		return PHSTORE_OK;
+	}
+	err = local_barrier_check(store, lsn);
+	if (err != PHSTORE_OK) {
+		return err;
+	}
+	start_ns = local_now_ns();
+	local_sync_arrive(ls);
+	err = sync_wait(ls, lsn, start_ns, timeout_ms, 1);
+	if (err != PHSTORE_OK) {
+		return err;
+	}
+	local_served(store, local_now_ns() - start_ns);
 	return PHSTORE_OK;
 }

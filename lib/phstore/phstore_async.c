@@ -6,15 +6,22 @@
  * fdatasync() cannot be asked for without a thread, so every process that
  * uses the async calls has two helper threads, made when first needed:
  *
- *   the waiter   waits for (or leads) the sync that covers the highest LSN
- *                asked for, then writes to an eventfd; the event loop
- *                completes every request that is covered by then
+ *   the waiter   leads the sync that covers the highest LSN asked for
  *   the keeper   does maintenance (spare segments, compaction), so that it
  *                never delays a barrier
+ *
+ * How the event loop hears of it: the backend gives a descriptor that
+ * becomes readable when a barrier may be reached, whichever process led
+ * (notify_fd). The waiter is needed only when nobody leads. Where there is
+ * no such descriptor, and for a second event context in a process, the
+ * waiter waits for every LSN and writes to an eventfd.
  *
  * The threads touch the shared state and this struct under its mutex, never
  * talloc, tevent or the requests. One LSN is enough for any number of
  * requests: the log is one sequence, a later barrier covers earlier ones.
+ *
+ * A notification that got lost (a killed leader) is made up for by a timer,
+ * which then has the waiter look itself.
  *
  * After a fork the child has no threads: phstore_check_fork() forgets the
  * struct (leaks it on purpose: its mutex may be in any state).
@@ -28,13 +35,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
+
+/* Look oneself when nothing was heard for so long. */
+#define NOTIFY_FALLBACK_MS 20
 
 /* One event context that has requests waiting. */
 struct waiter_channel {
 	struct waiter_channel *next;
 	struct tevent_context *ev;
-	struct tevent_fd *fde;
+	struct tevent_fd *fde;		/* on efd */
+	struct tevent_fd *notify_fde;	/* on the backend's descriptor */
+	struct tevent_timer *te;	/* fallback, while somebody waits */
 	struct phstore_waiter *waiter;
 	pid_t pid;			/* whose threads write to efd */
 	int efd;			/* guarded by waiter->mutex */
@@ -62,7 +75,16 @@ struct barrier_state {
 	struct waiter_channel *channel;
 	struct tevent_req *req;
 	uint64_t lsn;
+	uint64_t start_ns;
 };
+
+static uint64_t async_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
 
 static void *waiter_main(void *private_data)
 {
@@ -75,6 +97,7 @@ static void *waiter_main(void *private_data)
 		struct waiter_channel *c = NULL;
 		enum phstore_err err;
 		uint64_t target;
+		bool keep;
 
 		while (!w->stop && w->want <= w->done) {
 			pthread_cond_wait(&w->cond, &w->mutex);
@@ -85,19 +108,28 @@ static void *waiter_main(void *private_data)
 		target = w->want;
 		pthread_mutex_unlock(&w->mutex);
 
-		err = store->ops->barrier(store, target, 0);
+		err = store->ops->lead(store, target);
+		keep = store->ops->wants_maintenance(store);
 
 		pthread_mutex_lock(&w->mutex);
-		w->done = target;
+		if (target > w->done) {
+			w->done = target;
+		}
 		if (err != PHSTORE_OK) {
 			w->err = err;
 		}
 		for (c = w->channels; c != NULL; c = c->next) {
 			uint64_t one = 1;
-			ssize_t n = write(c->efd, &one, sizeof(one));
+			ssize_t n;
+
+			if (c->notify_fde != NULL && err == PHSTORE_OK) {
+				/* has been told by whoever led */
+				continue;
+			}
+			n = write(c->efd, &one, sizeof(one));
 			(void)n; /* a full counter is readable as well */
 		}
-		if (w->have_keeper && store->ops->wants_maintenance(store)) {
+		if (w->have_keeper && keep && !w->keeper_run) {
 			w->keeper_run = true;
 			pthread_cond_signal(&w->keeper_cond);
 		}
@@ -120,11 +152,11 @@ static void *keeper_main(void *private_data)
 		if (w->stop) {
 			break;
 		}
-		w->keeper_run = false;
 		pthread_mutex_unlock(&w->mutex);
 		/* an error shows in the next stage or barrier */
 		(void)store->ops->maintain(store, false);
 		pthread_mutex_lock(&w->mutex);
+		w->keeper_run = false;
 	}
 	pthread_mutex_unlock(&w->mutex);
 	return NULL;
@@ -171,8 +203,31 @@ static enum phstore_err waiter_start(struct phstore *store)
 	return PHSTORE_OK;
 }
 
+/* Have the waiter see to it that lsn becomes durable. */
+static void waiter_ask(struct phstore_waiter *w, uint64_t lsn)
+{
+	bool asked = false;
+
+	pthread_mutex_lock(&w->mutex);
+	if (lsn > w->want) {
+		w->want = lsn;
+		asked = true;
+	} else if (lsn <= w->done) {
+		/* done before the request was there, or failed: ask again */
+		w->done = lsn - 1;
+		asked = true;
+	}
+	pthread_mutex_unlock(&w->mutex);
+	if (asked) {
+		/* not under the mutex: the woken would wait for it */
+		pthread_cond_signal(&w->cond);
+	}
+}
+
 static void channel_free(struct waiter_channel *c)
 {
+	TALLOC_FREE(c->te);
+	TALLOC_FREE(c->notify_fde);
 	TALLOC_FREE(c->fde);
 	if (c->efd != -1) {
 		close(c->efd);
@@ -207,6 +262,9 @@ void phstore_waiter_stop(struct phstore *store)
 		}
 		channel_free(c);
 	}
+	pthread_cond_destroy(&w->cond);
+	pthread_cond_destroy(&w->keeper_cond);
+	pthread_mutex_destroy(&w->mutex);
 	free(w);
 }
 
@@ -233,6 +291,8 @@ static int channel_guard_destructor(struct channel_guard *g)
 	/* the event context dies before the store: nobody reads any more */
 	c->ev = NULL;
 	c->fde = NULL;
+	c->notify_fde = NULL;
+	c->te = NULL;
 	return 0;
 }
 
@@ -242,11 +302,14 @@ static struct waiter_channel *channel_get(struct phstore *store,
 	struct phstore_waiter *w = store->waiter;
 	struct waiter_channel *c = NULL;
 	struct channel_guard *g = NULL;
+	bool first = true;
+	int fd = -1;
 
 	for (c = w->channels; c != NULL; c = c->next) {
 		if (c->ev == ev) {
 			return c;
 		}
+		first = first && c->notify_fde == NULL;
 	}
 	c = calloc(1, sizeof(*c));
 	if (c == NULL) {
@@ -274,11 +337,84 @@ static struct waiter_channel *channel_get(struct phstore *store,
 	g->channel = c;
 	talloc_set_destructor(g, channel_guard_destructor);
 
+	if (first) {
+		fd = store->ops->notify_fd(store);
+	}
+	if (fd != -1) {
+		/* without it the eventfd serves */
+		c->notify_fde = tevent_add_fd(ev, c->fde, fd, TEVENT_FD_READ,
+					      barrier_channel_handler, c);
+	}
+
 	pthread_mutex_lock(&w->mutex);
 	c->next = w->channels;
 	w->channels = c;
 	pthread_mutex_unlock(&w->mutex);
 	return c;
+}
+
+static void barrier_fallback(struct tevent_context *ev,
+			     struct tevent_timer *te,
+			     struct timeval now,
+			     void *private_data)
+{
+	struct waiter_channel *c = private_data;
+	struct barrier_state *s = NULL;
+	uint64_t lsn = 0;
+
+	(void)ev;
+	(void)te;
+	(void)now;
+	c->te = NULL;
+	for (s = c->reqs; s != NULL; s = s->next) {
+		lsn = s->lsn > lsn ? s->lsn : lsn;
+	}
+	if (lsn == 0 || c->pid != getpid()) {
+		return;
+	}
+	waiter_ask(c->waiter, lsn);
+	barrier_channel_handler(c->ev, NULL, 0, c);
+}
+
+/* See that somebody leads, for all requests of this channel. */
+static void channel_wait(struct waiter_channel *c)
+{
+	struct phstore_waiter *w = c->waiter;
+	struct phstore *store = w->store;
+	enum phstore_notify what = PHSTORE_NOTIFY_LEAD;
+	struct barrier_state *s = NULL;
+	uint64_t low = UINT64_MAX;
+	uint64_t high = 0;
+
+	for (s = c->reqs; s != NULL; s = s->next) {
+		low = s->lsn < low ? s->lsn : low;
+		high = s->lsn > high ? s->lsn : high;
+	}
+	if (high == 0) {
+		return;
+	}
+	if (c->notify_fde != NULL) {
+		what = store->ops->notify_wait(store, low);
+		if (c->te == NULL) {
+			c->te = tevent_add_timer(
+				c->ev, c->fde,
+				tevent_timeval_current_ofs(
+					0, NOTIFY_FALLBACK_MS * 1000),
+				barrier_fallback, c);
+		}
+		if (c->te == NULL) {
+			/* no memory for that: let the thread wait */
+			what = PHSTORE_NOTIFY_LEAD;
+		}
+	}
+	if (what == PHSTORE_NOTIFY_LEAD) {
+		waiter_ask(w, c->notify_fde != NULL ? low : high);
+	} else if (what == PHSTORE_NOTIFY_DURABLE) {
+		/* reached in between: come back to it */
+		uint64_t one = 1;
+		ssize_t n = write(c->efd, &one, sizeof(one));
+		(void)n;
+	}
 }
 
 struct tevent_req *phstore_barrier_send(TALLOC_CTX *mem_ctx,
@@ -288,7 +424,6 @@ struct tevent_req *phstore_barrier_send(TALLOC_CTX *mem_ctx,
 {
 	struct tevent_req *req = NULL;
 	struct barrier_state *state = NULL;
-	struct phstore_waiter *w = NULL;
 	enum phstore_err err;
 
 	req = tevent_req_create(mem_ctx, &state, struct barrier_state);
@@ -303,12 +438,17 @@ struct tevent_req *phstore_barrier_send(TALLOC_CTX *mem_ctx,
 		tevent_req_done(req);
 		return tevent_req_post(req, ev);
 	}
+	err = store->ops->barrier_check(store, lsn);
+	if (err != PHSTORE_OK) {
+		tevent_req_error(req, err);
+		return tevent_req_post(req, ev);
+	}
 	err = waiter_start(store);
 	if (err != PHSTORE_OK) {
 		tevent_req_error(req, err);
 		return tevent_req_post(req, ev);
 	}
-	w = store->waiter;
+	state->start_ns = async_now_ns();
 	state->channel = channel_get(store, ev);
 	if (tevent_req_nomem(state->channel, req)) {
 		return tevent_req_post(req, ev);
@@ -320,39 +460,29 @@ struct tevent_req *phstore_barrier_send(TALLOC_CTX *mem_ctx,
 	state->channel->reqs = state;
 	talloc_set_destructor(state, barrier_state_destructor);
 
-	pthread_mutex_lock(&w->mutex);
-	if (lsn > w->want) {
-		w->want = lsn;
-		pthread_cond_signal(&w->cond);
-	} else if (lsn <= w->done) {
-		/* done before the request was there, or failed: ask again */
-		w->done = lsn - 1;
-		pthread_cond_signal(&w->cond);
-	}
-	pthread_mutex_unlock(&w->mutex);
+	store->ops->hint(store, lsn);
+	channel_wait(state->channel);
 	return req;
 }
 
 void phstore_barrier_start(struct phstore *store, uint64_t lsn)
 {
-	struct phstore_waiter *w = NULL;
 	enum phstore_err err;
 
 	phstore_check_fork(store);
 	if (store->read_only || store->ops->is_durable(store, lsn)) {
 		return;
 	}
+	err = store->ops->barrier_check(store, lsn);
+	if (err != PHSTORE_OK) {
+		return;
+	}
 	err = waiter_start(store);
 	if (err != PHSTORE_OK) {
 		return;
 	}
-	w = store->waiter;
-	pthread_mutex_lock(&w->mutex);
-	if (lsn > w->want) {
-		w->want = lsn;
-		pthread_cond_signal(&w->cond);
-	}
-	pthread_mutex_unlock(&w->mutex);
+	store->ops->hint(store, lsn);
+	waiter_ask(store->waiter, lsn);
 }
 
 static int barrier_state_destructor(struct barrier_state *state)
@@ -379,25 +509,28 @@ static void barrier_channel_handler(struct tevent_context *ev,
 	struct tevent_req *ready = NULL;
 	struct barrier_state *s = NULL;
 	struct barrier_state *next = NULL;
-	enum phstore_err err;
-	uint64_t count, done;
-	ssize_t n;
+	enum phstore_err check;
 
 	(void)ev;
-	(void)fde;
 	(void)flags;
 
 	if (c->pid != getpid()) {
-		/* inherited by fork; the count is the parent's to read */
-		TALLOC_FREE(c->fde);
+		/* inherited by fork; the bytes are the parent's to read */
+		if (fde == c->notify_fde) {
+			c->notify_fde = NULL;
+		} else {
+			c->fde = NULL;
+		}
+		talloc_free(fde);
 		return;
 	}
-	n = read(c->efd, &count, sizeof(count));
-	(void)n;
-	pthread_mutex_lock(&w->mutex);
-	done = w->done;
-	err = w->err;
-	pthread_mutex_unlock(&w->mutex);
+	if (fde != NULL && fde == c->notify_fde) {
+		store->ops->notify_drain(store);
+	} else if (fde != NULL) {
+		uint64_t count;
+		ssize_t n = read(c->efd, &count, sizeof(count));
+		(void)n;
+	}
 
 	/*
 	 * A callback may free any request, also others of this list: so
@@ -405,11 +538,23 @@ static void barrier_channel_handler(struct tevent_context *ev,
 	 */
 	do {
 		ready = NULL;
+		check = PHSTORE_OK;
 		for (s = c->reqs; s != NULL; s = next) {
 			bool ok = store->ops->is_durable(store, s->lsn);
 
 			next = s->next;
-			if (!ok && !(err != PHSTORE_OK && s->lsn <= done)) {
+			if (!ok) {
+				check = store->ops->barrier_check(store,
+								  s->lsn);
+			}
+			if (!ok && check == PHSTORE_OK) {
+				pthread_mutex_lock(&w->mutex);
+				if (s->lsn <= w->done) {
+					check = w->err;
+				}
+				pthread_mutex_unlock(&w->mutex);
+			}
+			if (!ok && check == PHSTORE_OK) {
 				continue;
 			}
 			talloc_set_destructor(s, NULL);
@@ -418,13 +563,18 @@ static void barrier_channel_handler(struct tevent_context *ev,
 			s->channel = NULL;
 			ready = s->req;
 			if (ok) {
+				uint64_t now = async_now_ns();
+
+				store->ops->served(store, now - s->start_ns);
 				tevent_req_done(ready);
 			} else {
-				tevent_req_error(ready, err);
+				tevent_req_error(ready, check);
 			}
 			break;
 		}
 	} while (ready != NULL);
+
+	channel_wait(c);
 }
 
 enum phstore_err phstore_barrier_recv(struct tevent_req *req)

@@ -40,6 +40,13 @@ struct phstore_txn {
 	bool staged;
 };
 
+/* What an event loop that waits for an LSN has to do. */
+enum phstore_notify {
+	PHSTORE_NOTIFY_DURABLE,		/* nothing, it is reached */
+	PHSTORE_NOTIFY_COMING,		/* wait for notify_fd */
+	PHSTORE_NOTIFY_LEAD,		/* have a thread lead, and wait */
+};
+
 /**
  * A backend: makes a prefix of the log durable and gives the live records
  * back. Functions marked (T) are also called by helper threads: no talloc,
@@ -63,6 +70,22 @@ struct phstore_backend_ops {
 	enum phstore_err (*barrier)(struct phstore *store,		/* T */
 				    uint64_t lsn,
 				    uint32_t timeout_ms);
+	/* would a barrier on lsn fail at once? */
+	enum phstore_err (*barrier_check)(struct phstore *store,
+					  uint64_t lsn);
+	/* as barrier, and for a while on behalf of others */
+	enum phstore_err (*lead)(struct phstore *store,			/* T */
+				 uint64_t lsn);
+	/* an event loop's request was answered after that time */
+	void (*served)(struct phstore *store, uint64_t wait_ns);
+	/* readable when a barrier may be reached; -1: wait with a thread */
+	int (*notify_fd)(struct phstore *store);
+	void (*notify_drain)(struct phstore *store);
+	/* register the lowest LSN waited for */
+	enum phstore_notify (*notify_wait)(struct phstore *store,
+					   uint64_t lsn);
+	/* an event loop will wait for lsn; once per LSN */
+	void (*hint)(struct phstore *store, uint64_t lsn);
 	/* does a commit of this class have to wait for a barrier? */
 	bool (*class_waits)(struct phstore *store,
 			    enum phstore_class durability);
