@@ -112,13 +112,22 @@ def is_volatile(path):
 
 
 def scratch(tag):
-    """A fresh work folder on a disk; removed at exit unless PHLAB_KEEP."""
+    """
+    A fresh work folder on a disk. In the test runner's $TEST_TMP if sockets
+    fit below it (it keeps that when the test fails), otherwise removed at
+    exit unless PHLAB_KEEP is set.
+    """
     parent = os.environ.get("PHLAB_TMP")
+    keep = os.environ.get("PHLAB_KEEP") is not None
     if parent is None:
+        parent = os.environ.get("TEST_TMP", "")
+        keep = keep or parent != ""
+    if not parent or len(parent) > MAX_SOCKET_PATH - 55:
         parent = "/var/tmp" if is_volatile("/tmp") else "/tmp"
+        keep = os.environ.get("PHLAB_KEEP") is not None
     path = tempfile.mkdtemp(prefix="phlab-%s-" % tag, dir=parent)
     os.chmod(path, 0o755)
-    if os.environ.get("PHLAB_KEEP") is None:
+    if not keep:
         atexit.register(shutil.rmtree, path, True)
     return path
 
