@@ -7,6 +7,7 @@
 # cell once on both, and the disk's own fdatasync in between.
 
 import itertools
+import subprocess
 
 import phlab
 from benchlib import BenchError, Server, disk_us, median
@@ -96,7 +97,11 @@ def run(bench):
 
 def counts(server):
     """Syncs so far: by the shim, and as the store itself counts."""
-    status = server.smbd.phstore_json("status")
+    try:
+        status = server.smbd.phstore_json("status")
+    except (phlab.LabError, subprocess.TimeoutExpired) as e:
+        raise BenchError("phstore status does not answer (a tool that is "
+                         "older or newer than smbd?): %s" % e) from e
     return (server.sync_counts(),
             status["num_syncs"] + status["num_meta_syncs"])
 

@@ -24,6 +24,28 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(HERE)
 
 
+def boost(pid):
+    """
+    Put one session before the other processes of this machine: servers,
+    clients and peers alike, so that nothing that is compared gains by it.
+    """
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, -20)
+        # where sessions are scheduled as groups, only this one counts
+        with open("/proc/%s/autogroup" % (pid or "self"), "w") as f:
+            f.write("-20")
+    except OSError:
+        pass
+
+
+def measure(cmd, timeout):
+    """Run a program that measures, in a session of its own."""
+    return subprocess.run(cmd, capture_output=True, text=True,
+                          timeout=timeout, check=False,
+                          start_new_session=True,
+                          preexec_fn=lambda: boost(0))
+
+
 class BenchError(Exception):
     """Nothing was measured: a part is missing or broke."""
 
@@ -150,6 +172,7 @@ class Server:
         self.smbd = phlab.SmbServer(path, backend=backend, env=full_env,
                                     log_level="0")
         self.smbd.start()
+        boost(self.smbd.proc.pid)
 
     def stop(self):
         self.smbd.stop()
@@ -170,13 +193,10 @@ class Server:
                    "--json", out.name]
             if lock:
                 cmd += ["--workload", "open-lock-unlock-close"]
-            r = subprocess.run(cmd, capture_output=True, text=True,
-                               timeout=120, check=False)
+            r = measure(cmd, 120)
             if "not one cycle" in r.stderr:
                 # upstream's storage on a slow disk: give it more time
-                r = subprocess.run(cmd + ["--seconds", "5"], text=True,
-                                   capture_output=True, timeout=120,
-                                   check=False)
+                r = measure(cmd + ["--seconds", "5"], 120)
             if r.returncode != 0:
                 raise BenchError("%s: %s%s" % (self.name, r.stderr,
                                                self.smbd.log_tail(5)))
@@ -195,9 +215,7 @@ def storebench(bench, mode, *args, folder=None):
     """Run storebench in a fresh folder on the benchmark's disk."""
     with tempfile.TemporaryDirectory(dir=bench.dir) as fresh:
         cmd = [bench.storebench, mode, "--dir", folder or fresh]
-        r = subprocess.run(cmd + [str(a) for a in args],
-                           capture_output=True, text=True, timeout=300,
-                           check=False)
+        r = measure(cmd + [str(a) for a in args], 300)
     if r.returncode != 0:
         raise BenchError("storebench %s: %s" % (mode, r.stderr))
     return json.loads(r.stdout)
