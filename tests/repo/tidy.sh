@@ -21,7 +21,7 @@ notice='SPDX-License''-Identifier: LGPL-3.0-or-later'
 n=1
 expect() {
 	n=$((n + 1))
-	if scripts/tidy "$2" | grep -q "$3"; then
+	if grep -q "$3" <<<"$(scripts/tidy "$2")"; then
 		echo "ok $n - $1"
 	else
 		echo "not ok $n - $1"
