@@ -256,6 +256,8 @@ void local_fd_close_all(struct local_store *ls);
 enum phstore_err local_seg_reserve(struct local_store *ls,
 				   size_t len,
 				   bool use_reserve);
+/* begin the next segment, with room for len bytes; append mutex held */
+enum phstore_err local_seg_rotate(struct local_store *ls, size_t len);
 enum phstore_err local_seg_create(struct local_store *ls,
 				  struct local_seg *seg);
 bool local_spare_wanted(struct local_store *ls);

@@ -39,7 +39,7 @@ static bool compaction_wanted(struct local_store *ls)
 	uint32_t segs = atomic_load(&sh->seg_end) -
 			atomic_load(&sh->seg_begin);
 
-	if (segs < 2) {
+	if (segs < 2 && local_seg_last(ls)->size <= sh->super.segment_size) {
 		return false;
 	}
 	return used > 3 * live + sh->super.segment_size / 2;
@@ -158,6 +158,14 @@ static enum phstore_err compact_step(struct local_store *ls)
 		return err;
 	}
 	begin = atomic_load(&sh->seg_begin);
+	if (begin + 1 == atomic_load(&sh->seg_end)) {
+		/* one huge frame's own segment, and that is obsolete */
+		err = local_seg_rotate(ls, 0);
+		if (err != PHSTORE_OK) {
+			local_append_unlock(ls);
+			return err;
+		}
+	}
 	first = sh->segs[begin % LOCAL_MAX_SEGMENTS];
 	second = sh->segs[(begin + 1) % LOCAL_MAX_SEGMENTS];
 	local_append_unlock(ls);

@@ -243,7 +243,7 @@ done:
 	return err;
 }
 
-static enum phstore_err seg_rotate(struct local_store *ls, size_t len)
+enum phstore_err local_seg_rotate(struct local_store *ls, size_t len)
 {
 	struct local_shared *sh = ls->shared;
 	const struct local_seg *last = local_seg_last(ls);
@@ -332,7 +332,7 @@ enum phstore_err local_seg_reserve(struct local_store *ls,
 	if (head + len + PHSTORE_FRAME_HDR + last->size / 8 <= end) {
 		return PHSTORE_OK;
 	}
-	err = seg_rotate(ls, len);
+	err = local_seg_rotate(ls, len);
 	if (err == PHSTORE_ERR_FULL && use_reserve &&
 	    head + len + PHSTORE_FRAME_HDR <= end)
 	{
