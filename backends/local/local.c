@@ -605,6 +605,7 @@ const struct phstore_backend_ops phstore_backend_local = {
 	.notify_fd = local_notify_fd,
 	.notify_wait = local_notify_wait,
 	.notify_drain = local_notify_drain,
+	.leading = local_leading,
 	.hint = local_hint,
 	.class_waits = local_class_waits,
 	.get = local_get,

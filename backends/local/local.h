@@ -317,6 +317,7 @@ int local_mutex_init(pthread_mutex_t *mutex);
 int local_notify_fd(struct phstore *store);
 enum phstore_notify local_notify_wait(struct phstore *store, uint64_t lsn);
 void local_notify_drain(struct phstore *store);
+bool local_leading(struct phstore *store);
 void local_hint(struct phstore *store, uint64_t lsn);
 void local_notify_forget(struct local_store *ls);
 void local_notify_close(struct local_store *ls);

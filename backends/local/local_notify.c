@@ -177,6 +177,13 @@ void local_hint(struct phstore *store, uint64_t lsn)
 	}
 }
 
+bool local_leading(struct phstore *store)
+{
+	struct local_store *ls = store->backend;
+
+	return atomic_load(&ls->shared->leader_active) != 0;
+}
+
 enum phstore_notify local_notify_wait(struct phstore *store, uint64_t lsn)
 {
 	struct local_store *ls = store->backend;

@@ -482,7 +482,9 @@ void phstore_barrier_start(struct phstore *store, uint64_t lsn)
 		return;
 	}
 	store->ops->hint(store, lsn);
-	waiter_ask(store->waiter, lsn);
+	if (!store->ops->leading(store)) {
+		waiter_ask(store->waiter, lsn);
+	}
 }
 
 static int barrier_state_destructor(struct barrier_state *state)

@@ -84,6 +84,8 @@ struct phstore_backend_ops {
 	/* register the lowest LSN waited for */
 	enum phstore_notify (*notify_wait)(struct phstore *store,
 					   uint64_t lsn);
+	/* somebody leads; a request that comes now is seen by it */
+	bool (*leading)(struct phstore *store);
 	/* an event loop will wait for lsn; once per LSN */
 	void (*hint)(struct phstore *store, uint64_t lsn);
 	/* does a commit of this class have to wait for a barrier? */
