@@ -155,4 +155,4 @@ def verdict(bench, folder):
     bench.say("")
     bench.say("%d of %d bounds hold; report: %s" % (
         bounded - missed, bounded, os.path.join(folder, "report.md")))
-    return 1 if missed else 0
+    return missed == 0

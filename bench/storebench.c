@@ -397,6 +397,32 @@ static void writer_run(const struct mode *mode, const struct options *o,
 	mode->close(state);
 }
 
+/* Make the files before the writers come: that is not what is measured. */
+static int prepare(const struct mode *mode, const struct options *o)
+{
+	char error[256] = "";
+	void *state = NULL;
+	int status;
+	int ret;
+	pid_t pid;
+
+	pid = fork();
+	if (pid == 0) {
+		ret = mode->open(o, 0, &state, error, sizeof(error));
+		if (ret != 0) {
+			fprintf(stderr, "storebench: %s\n", error);
+			_exit(1);
+		}
+		mode->close(state);
+		_exit(0);
+	}
+	if (pid == -1) {
+		return -1;
+	}
+	waitpid(pid, &status, 0);
+	return (WIFEXITED(status) && WEXITSTATUS(status) == 0) ? 0 : -1;
+}
+
 static int run_writers(const struct mode *mode, const struct options *o)
 {
 	size_t size = sizeof(struct shared) +
@@ -419,6 +445,10 @@ static int run_writers(const struct mode *mode, const struct options *o)
 		return 1;
 	}
 	hist_clear(total);
+	rc = prepare(mode, o);
+	if (rc != 0) {
+		return 1;
+	}
 
 	for (i = 0; i < o->writers; i++) {
 		pids[i] = fork();
