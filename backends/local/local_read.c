@@ -376,6 +376,33 @@ static void verify_damage(struct local_store *ls,
 	}
 }
 
+static void verify_header(struct local_store *ls,
+			  const struct local_seg *seg,
+			  struct verify_state *state)
+{
+	uint8_t buf[LOCAL_SEG_HDR];
+	struct local_seg found = {};
+	bool ok = false;
+	ssize_t n;
+	int fd;
+
+	fd = local_fd_get(ls, seg->segno);
+	if (fd == -1) {
+		/* the walk has told of it */
+		return;
+	}
+	n = phstore_io_read_full(fd, buf, sizeof(buf), 0);
+	local_fd_put(ls, seg->segno);
+	if (n != -1) {
+		ok = local_seg_hdr_pull(buf, n, ls->seed, &found) &&
+		     found.segno == seg->segno;
+	}
+	if (!ok) {
+		verify_damage(ls, seg, seg->start, LOCAL_SEG_HDR,
+			      LOCAL_DAMAGE_HEADER, state);
+	}
+}
+
 enum phstore_err local_verify(struct phstore *store)
 {
 	static const struct local_walk_fn fns = {
@@ -420,6 +447,9 @@ enum phstore_err local_verify(struct phstore *store)
 
 	err = local_walk(ls, segs, num, 0, head, &super, &fns, &state, &end,
 			 NULL);
+	for (i = 0; err == PHSTORE_OK && i < num; i++) {
+		verify_header(ls, &segs[i], &state);
+	}
 	if (err == PHSTORE_OK && state.regions > 0) {
 		err = phstore_fail(PHSTORE_ERR_CORRUPT,
 				   "%s: %" PRIu64 " damaged region(s), %"

@@ -298,6 +298,27 @@ static const struct local_walk_fn recover_fns = {
 	.damage = recover_damage,
 };
 
+/*
+ * Headers that were synced once (there was something durable behind them)
+ * and are not valid: nothing but the header is lost, but it is damage.
+ */
+static void tell_headers(struct local_store *ls, struct seg_list *log,
+			 uint64_t known)
+{
+	size_t i;
+
+	for (i = 0; i < log->num; i++) {
+		struct local_seg *seg = &log->segs[i];
+
+		if (log->bad_header[i] && seg->damaged == 0 &&
+		    known > seg->start + LOCAL_SEG_HDR)
+		{
+			recover_damage(ls, seg, seg->start, LOCAL_SEG_HDR,
+				       LOCAL_DAMAGE_HEADER, log);
+		}
+	}
+}
+
 /* Bring the index from `from` up to `to`; append mutex held. */
 enum phstore_err local_replay(struct local_store *ls,
 			      uint64_t from,
@@ -582,6 +603,7 @@ enum phstore_err local_recover(struct local_store *ls)
 	while (log.num > 1 && log.segs[log.num - 1].start >= head) {
 		log.num -= 1;
 	}
+	tell_headers(ls, &log, known);
 	if (!ls->store->read_only) {
 		err = mend_last(ls, &log, head, known);
 		if (err != PHSTORE_OK) {
