@@ -21,6 +21,10 @@
  *   Where the caller can not be told (removals, locks, share modes) this
  *   process ends as if killed, see dbwrap_phstore_failed(). It seldom comes
  *   to that: smbd asks for room before it begins (phstore_smbd.c).
+ * - Values in the volatile database are padded to a multiple of 512 bytes
+ *   (the padding's length is in the header): an open's record grows when it
+ *   becomes persistent, and tdb's search for a larger free block cost more
+ *   than staging. Of one size, the block is found or reused at once.
  * - The durable form leaves out waiters and lock holders (phstore_canon.c);
  *   staging the same form again appends nothing.
  */
@@ -56,6 +60,7 @@ void db_phstore_hdr_push(uint8_t buf[DB_PHSTORE_HDR_LEN], bool persistent)
 bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent)
 {
 	uint32_t version;
+	uint32_t pad;
 
 	*persistent = false;
 
@@ -70,8 +75,13 @@ bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent)
 		return false;
 	}
 	*persistent = ((IVAL(value->dptr, 4) & 1) != 0);
+	pad = IVAL(value->dptr, 8);
 	value->dptr += DB_PHSTORE_HDR_LEN;
 	value->dsize -= DB_PHSTORE_HDR_LEN;
+	if (pad > value->dsize) {
+		return false;
+	}
+	value->dsize -= pad;
 	return true;
 }
 
@@ -344,10 +354,14 @@ static NTSTATUS db_phstore_storev(struct db_record *rec,
 				  int flag)
 {
 	struct db_phstore_rec *prec = rec->private_data;
+	static const uint8_t zeros[DB_PHSTORE_PAD] = {};
 	struct db_phstore_ctx *ctx = prec->ctx;
 	bool persistent = ((flag & DBWRAP_STORE_PERSISTENT) != 0);
 	uint8_t hdr[DB_PHSTORE_HDR_LEN];
-	TDB_DATA all[num_dbufs + 1];
+	TDB_DATA all[num_dbufs + 2];
+	size_t full = sizeof(hdr);
+	size_t pad;
+	int i;
 	TDB_DATA form = {};
 	enum phstore_err err = PHSTORE_OK;
 	size_t len = 0;
@@ -387,8 +401,17 @@ static NTSTATUS db_phstore_storev(struct db_record *rec,
 	if (num_dbufs != 0) {
 		memcpy(&all[1], dbufs, num_dbufs * sizeof(TDB_DATA));
 	}
+	for (i = 0; i < num_dbufs; i++) {
+		full += dbufs[i].dsize;
+	}
+	pad = (DB_PHSTORE_PAD - full % DB_PHSTORE_PAD) % DB_PHSTORE_PAD;
+	SIVAL(hdr, 8, pad);
+	all[num_dbufs + 1] = (TDB_DATA) {
+		.dptr = discard_const_p(uint8_t, zeros),
+		.dsize = pad,
+	};
 	status = dbwrap_record_storev(
-		prec->base_rec, all, num_dbufs + 1, flag & DBWRAP_TDB_FLAGS);
+		prec->base_rec, all, num_dbufs + 2, flag & DBWRAP_TDB_FLAGS);
 	if (!NT_STATUS_IS_OK(status)) {
 		DBG_ERR("%s: volatile store failed: %s\n",
 			ctx->table, nt_errstr(status));
@@ -708,6 +731,8 @@ struct db_context *db_open_phstore(TALLOC_CTX *mem_ctx,
 	 */
 	ctx->put_must_work = strequal(ctx->table, "brlock") ||
 			     strequal(ctx->table, "locking");
+	ctx->is_last = strequal(ctx->table, "brlock") ||
+		       strequal(ctx->table, "smbXsrv_open_global");
 
 	ok = dbwrap_phstore_table_config(ctx);
 	if (!ok) {

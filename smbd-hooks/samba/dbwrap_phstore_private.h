@@ -12,10 +12,13 @@
 
 /*
  * In front of each value of the volatile database: u32 version (1), u32
- * flags (bit 0: the store has a copy), 8 bytes reserved (0). Upstream's
- * per-record-persistent databases have the same header.
+ * flags (bit 0: the store has a copy), u32 padding (bytes of zeros behind the
+ * value), u32 reserved (0). Upstream's per-record-persistent databases have
+ * the same header, with no padding.
  */
 #define DB_PHSTORE_HDR_LEN 16
+/* values in the volatile database are a multiple of this, with the header */
+#define DB_PHSTORE_PAD 512
 
 struct db_phstore_ctx {
 	struct db_context *base;
@@ -23,6 +26,11 @@ struct db_phstore_ctx {
 	const char *table;
 	enum phstore_canon_kind kind;
 	enum phstore_class durability;
+	/*
+	 * what a request changes last: open_global (CREATE, CLOSE), brlock
+	 * (LOCK); the sync may begin
+	 */
+	bool is_last;
 	/* the callers of this table can not be told of a failed store */
 	bool put_must_work;
 	/* the durable form of a value is built here */

@@ -437,6 +437,10 @@ enum phstore_err dbwrap_phstore_stage(const struct db_phstore_ctx *ctx,
 	if (ctx->durability == PHSTORE_CLASS_SYNC) {
 		global.progress.stages += 1;
 		global.progress.lsn = MAX(global.progress.lsn, lsn);
+		if (ctx->is_last) {
+			/* while the response is built */
+			phstore_barrier_start(store, global.progress.lsn);
+		}
 	}
 done:
 	talloc_free(txn);
