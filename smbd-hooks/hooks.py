@@ -160,4 +160,52 @@ NTSTATUS phstore_smb2_flush(struct smbXsrv_connection *xconn)
 	}
 
 """, scope="function smb2_send_async_interim_response"),
+
+    # Two smbds must never give two contents of one file the same epoch
+    hook("unique-seed", "lib/util/genrand_util.c",
+         "before", "if (unlikely(pid != generate_unique_u64_state.pid)) {",
+         """
+	if (pid != generate_unique_u64_state.pid) {
+		generate_unique_u64_state.pid = pid;
+		generate_nonce_buffer(
+			(void *)&generate_unique_u64_state.next_value,
+			sizeof(generate_unique_u64_state.next_value));
+	}
+""", scope="function generate_unique_u64"),
+
+    hook("persistent-count", "source3/locking/share_mode_lock.c",
+         "after", "d->num_persistent--;",
+         "			d->modified = true;",
+         scope="function share_mode_for_one_entry"),
+
+    # A lock that waits for its owner to come back is not garbage
+    hook("brlock-owner", "source3/locking/brlock.c",
+         "after", '#include "serverid.h"', """
+
+static bool phstore_lock_owner_exists(const struct server_id *pid);
+#define serverid_exists phstore_lock_owner_exists
+"""),
+
+    hook("brlock-owner-end", "source3/locking/brlock.c",
+         "before", "bool brl_cleanup_disconnected(struct file_id fid, "
+         "uint64_t open_persistent_id)", """
+#undef serverid_exists
+
+/*
+ * Called with the pid of a lock in an array of locks: a persistent lock
+ * outlives its smbd, its owner comes back or brl_cleanup_disconnected()
+ * removes it.
+ */
+static bool phstore_lock_owner_exists(const struct server_id *pid)
+{
+	const struct lock_struct *lock = (const struct lock_struct *)(
+		(const char *)pid - offsetof(struct lock_struct, context.pid));
+
+	if (lock->persistent) {
+		return true;
+	}
+	return serverid_exists(pid);
+}
+
+"""),
 ]
