@@ -458,31 +458,23 @@ inline ready()
 	fi
 }
 
-/* 5. the epoch begins: P1, P3, P4, on every member */
+/* 5. the epoch begins with its first active node: P1, P3, P4 */
 inline begin()
 {
-	stage[ce] = 4;
-	cmt[ce] = 0;
-	j = 0;
-	do
-	:: j < NN ->
-		if
-		:: IN(mset[ce], j) && !IN(lost | blank, j) ->
-			assert(dsk[j] >= topack ||
-			       (dsk[j] == 0 && (forgot >= topack ||
-						IN(isdel, IDX(topack)))));
-			merged[ce] = (dsk[j] > merged[ce] ->
-				      dsk[j] : merged[ce])
-		:: else
-		fi;
-		j++
-	:: else -> break
-	od;
-	begun = (ce > begun -> ce : begun)
+	assert(dsk[i] >= topack ||
+	       ((dsk[i] == 0 || IN(isdel, IDX(dsk[i]))) &&
+		(forgot >= topack || IN(isdel, IDX(topack)))));
+	begun = ce;
+	merged[ce] = dsk[i]
 }
 
 inline activate()
 {
+	if
+	:: ce > begun -> begin()
+	:: ce == begun -> assert(dsk[i] == merged[ce])
+	:: else
+	fi;
 	act[i] = ce;
 	att[i] = 0;
 	started = started & ~BIT(i);
@@ -563,7 +555,7 @@ inline lose()
 	STEP((stage[a] == 2 && rdy[a] == mset[a]), \
 	     stage[a] = 3; rdy[a] = 0) \
 	STEP((stage[a] == 3 && ALL_COMMITTED(a)), \
-	     ce = a; begin())
+	     stage[a] = 4; cmt[a] = 0)
 
 #define EPOCH_NODE(a, x) \
 	STEP((stage[a] == 1 && prom[x] < a && UP(x)), \

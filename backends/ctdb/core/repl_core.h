@@ -1,0 +1,172 @@
+/*
+ * phstore: replication core
+ *
+ * SPDX-License-Identifier: LGPL-3.0-or-later
+ */
+
+/**
+ * @file repl_core.h
+ *
+ * @brief The protocol of docs/REPLICATION.md as a state machine.
+ *
+ * No I/O, no clock, no threads: the driver calls an event function, which
+ * calls back, in order, what is to be done. Same events, same calls: so the
+ * simulator (tests/sim) runs exactly this code.
+ *
+ * Caveats
+ *
+ * - Callbacks must not call event functions; a message to the node itself
+ *   is delivered later like any other.
+ * - Everything is to be done in the order of the calls: meta() returns only
+ *   when the meta is durable; what was send() before it may be sent later,
+ *   but nothing that was send() after it may be sent before.
+ * - When meta() or apply() fail, the driver must end the core and stop
+ *   sending: the node is then silent, which the protocol survives.
+ */
+
+#ifndef REPL_CORE_H
+#define REPL_CORE_H
+
+#include "repl_wire.h"
+
+struct repl_core;
+
+enum repl_state {
+	REPL_JOINING,		/* waits for an epoch */
+	REPL_ACTIVE,		/* member of an epoch that has begun */
+};
+
+/** What the core asks for. private_data is repl_config's. */
+struct repl_ops {
+	/** Send a message; it may get lost. buf belongs to the core. */
+	void (*send)(void *private_data,
+		     uint8_t to,
+		     const uint8_t *buf,
+		     size_t len);
+	/** Make meta durable, then return. */
+	void (*meta)(void *private_data, const struct repl_meta *meta);
+	/**
+	 * Store n records as one transaction: each unless the stored
+	 * version of its key, tombstones included, is not lower. Not
+	 * durable before a later sync.
+	 */
+	void (*apply)(void *private_data,
+		      const struct repl_record *recs,
+		      size_t n);
+	/** Drop every record; durable with the next sync at the latest. */
+	void (*clear)(void *private_data);
+	/** Drop the tombstone of a key if it is exactly this version. */
+	void (*drop)(void *private_data, const struct repl_record *rec);
+	/** Drop all tombstones. */
+	void (*drop_all)(void *private_data);
+	/**
+	 * The first record, or tombstone, with a key above after (bytewise;
+	 * after.len 0: the first of all). Bytes stay valid until the next
+	 * callback. False: there is none.
+	 */
+	bool (*next)(void *private_data,
+		     struct phstore_blob after,
+		     struct repl_record *rec);
+	/** Begin a sync of all applied so far; then call repl_synced(). */
+	void (*sync)(void *private_data);
+	/** Everything this node wrote up to pos holds in that class. */
+	void (*reached)(void *private_data,
+			enum phstore_class durability,
+			uint64_t pos);
+	/** What this node wrote up to pos and was not reached is undone. */
+	void (*fenced)(void *private_data, uint64_t pos);
+	/**
+	 * Every member's floor covers this deletion: its version need not
+	 * be remembered any more (rule W1).
+	 */
+	void (*forgotten)(void *private_data, const struct repl_record *rec);
+	/** The state changed; begin volatile service, or stop it. */
+	void (*state)(void *private_data,
+		      enum repl_state state,
+		      uint64_t epoch);
+};
+
+struct repl_config {
+	uint8_t node;
+	uint32_t nodes;		/* bit per configured node: first voters */
+	uint32_t copies;	/* K */
+	uint64_t cluster;	/* of all messages */
+	const struct repl_ops *ops;
+	void *private_data;
+};
+
+/** For phstore status. */
+struct repl_status {
+	enum repl_state state;
+	struct repl_meta meta;
+	uint64_t epoch;			/* active one, or 0 */
+	uint32_t up;
+	uint32_t missing;		/* coordinator: why it waits */
+	uint32_t missing_needed;	/* how many of these are needed */
+	uint64_t head;			/* last position written here */
+	uint64_t replicated;
+	uint64_t durable;
+	uint64_t num_attempts;
+	uint64_t num_garbage;
+	uint64_t num_other_version;
+	uint64_t num_other_cluster;
+	uint64_t num_tombstones;	/* waiting for a sweep */
+};
+
+/**
+ * @brief A core for a node with this meta (all zero: a new node).
+ * @return NULL: out of memory, or K, node or nodes make no sense
+ */
+struct repl_core *repl_core_new(TALLOC_CTX *mem_ctx,
+				const struct repl_config *config,
+				const struct repl_meta *meta);
+
+/**
+ * @brief CTDB's view, after each of its recoveries.
+ *
+ * To be called before volatile databases are served in that generation.
+ * Closes the node for writes until an epoch formed in it begins (rule W2).
+ *
+ * @param[in] up          a bit per active node, this one included
+ * @param[in] generation  of CTDB; only compared for equality
+ */
+void repl_membership(struct repl_core *core,
+		     uint32_t up,
+		     uint64_t generation);
+
+/** @brief A unit of time has passed (50 ms say). */
+void repl_tick(struct repl_core *core);
+
+/** @brief A message came in. Anything may be in it. */
+void repl_receive(struct repl_core *core, const uint8_t *buf, size_t len);
+
+/** @brief The sync asked for by ops->sync is done. */
+void repl_synced(struct repl_core *core);
+
+/**
+ * @brief A transaction of this node. Applies, ships.
+ *
+ * The versions' epoch must be that of the last ops->state(ACTIVE); seq is one
+ * above the newest the record had in it or, when nobody remembers one, one
+ * above repl_floor() of this node (rule W1).
+ *
+ * @param[out] pos  ops->reached() will tell it, or ops->fenced()
+ * @return BUSY: no epoch is active, or none of CTDB's generation, or too much is unacked; INVALID
+ */
+enum phstore_err repl_write(struct repl_core *core,
+			    const struct repl_record *recs,
+			    size_t n,
+			    uint64_t *pos);
+
+/** @brief The highest seq of this epoch that was forgotten here. */
+uint64_t repl_floor(struct repl_core *core);
+
+/**
+ * @brief Operator: go on without these nodes, for ever.
+ * Takes effect when this node is the coordinator.
+ */
+void repl_force(struct repl_core *core, uint32_t lost);
+
+void repl_get_status(struct repl_core *core, struct repl_status *status);
+
+#endif /* REPL_CORE_H */

@@ -1,0 +1,296 @@
+/*
+ * phstore: replication core: a new epoch, the member's part
+ *
+ * SPDX-License-Identifier: LGPL-3.0-or-later
+ *
+ * promise -> (emptied unless a source) -> read all sources -> sync -> ready
+ * -> commit -> active. Each step answers again when asked again. A restart
+ * leaves the attempt: only meta survives, and the next attempt decides by it.
+ */
+
+#include <string.h>
+
+#include "phstore_bytes.h"
+#include "repl_private.h"
+
+static void answer(struct repl_core *c, enum repl_type type)
+{
+	repl_send(c, type, c->att.leader, c->att.epoch, 0, 0, NULL, 0, 0);
+}
+
+static void deactivate(struct repl_core *c)
+{
+	if (c->active == 0) {
+		return;
+	}
+	c->active = 0;
+	repl_sweep_stop(c);
+	repl_stream_stop(c);
+	c->conf.ops->state(c->conf.private_data, REPL_JOINING, 0);
+}
+
+void repl_on_prepare(struct repl_core *c, const struct repl_hdr *h)
+{
+	uint8_t body[REPL_META_LEN];
+	struct repl_meta meta = {};
+	bool began;
+
+	if (h->epoch < c->meta.promised) {
+		repl_send(c, REPL_REFUSE, h->from, h->epoch,
+			  c->meta.promised, 0, NULL, 0, 0);
+		return;
+	}
+	if (h->epoch == c->meta.promised) {
+		/* the answer was lost; after a restart it may not be given */
+		if (c->att.epoch != h->epoch ||
+		    c->att.phase != ATT_PROMISED) {
+			return;
+		}
+	}
+	if (!(c->up & BIT(h->from))) {
+		return;
+	}
+	began = c->active != 0 && c->active == c->meta.epoch;
+	if (h->epoch > c->meta.promised) {
+		c->meta.promised = h->epoch;
+		repl_save_meta(c);
+		c->att = (struct attempt) {
+			.epoch = h->epoch,
+			.phase = ATT_PROMISED,
+			.leader = h->from,
+		};
+		if (!MUTANT(MUT_NO_FREEZE)) {
+			deactivate(c);
+		}
+	}
+	meta = c->meta;
+	if (began) {
+		meta.flags |= REPL_META_BEGAN;
+	}
+	repl_meta_push(body, &meta);
+	repl_send(c, REPL_PROMISE, h->from, h->epoch, 0, 0,
+		  body, sizeof(body), 0);
+}
+
+static void pull(struct repl_core *c)
+{
+	repl_send(c, REPL_PULL, c->att.source, c->att.epoch, 0, 0,
+		  c->att.cursor, c->att.cursor_len, 0);
+	c->att.ticks = 0;
+}
+
+/* The next source, or all have been read. */
+static void pull_next(struct repl_core *c)
+{
+	struct attempt *a = &c->att;
+	uint32_t left = a->plan.sources & ~a->pulled;
+
+	if (left != 0 && !(MUTANT(MUT_PULL_ONE) &&
+			   (a->pulled & a->plan.sources) != 0)) {
+		a->source = __builtin_ctz(left);
+		a->cursor_len = 0;
+		pull(c);
+		return;
+	}
+	a->phase = ATT_SYNCING;
+	repl_want_sync(c);
+	if (MUTANT(MUT_READY_UNSYNCED)) {
+		repl_epoch_synced(c);
+	}
+}
+
+void repl_on_start(struct repl_core *c,
+		   const struct repl_hdr *h,
+		   const struct repl_plan *plan)
+{
+	struct attempt *a = &c->att;
+	uint32_t self = BIT(c->conf.node);
+
+	if (h->epoch != a->epoch || !(plan->members & self)) {
+		return;
+	}
+	if (a->phase == ATT_READY) {
+		answer(c, REPL_READY);
+		return;
+	}
+	if (a->phase != ATT_PROMISED) {
+		return;
+	}
+	a->plan = *plan;
+	a->phase = ATT_PULLING;
+	if (plan->sources & self) {
+		a->pulled = self;
+	} else {
+		if (!MUTANT(MUT_EMPTIED_COUNTS)) {
+			c->meta.data = 0;
+			repl_save_meta(c);
+		}
+		if (!MUTANT(MUT_REJOIN_UNEMPTIED)) {
+			c->conf.ops->clear(c->conf.private_data);
+		}
+	}
+	pull_next(c);
+}
+
+void repl_on_pull(struct repl_core *c,
+		  const struct repl_hdr *h,
+		  struct phstore_blob after)
+{
+	struct repl_record rec = {};
+	uint8_t *body = NULL;
+	size_t len = 4 + after.len;
+	bool more;
+
+	if (h->epoch != c->att.epoch || c->att.phase == ATT_NONE) {
+		return;
+	}
+	body = talloc_array(c, uint8_t, len);
+	if (body == NULL) {
+		return;
+	}
+	phstore_push_u32(body, after.len);
+	memcpy(body + 4, after.data, after.len);
+	for (;;) {
+		size_t add;
+		uint8_t *grown = NULL;
+
+		more = c->conf.ops->next(c->conf.private_data, after, &rec);
+		if (!more) {
+			break;
+		}
+		add = repl_record_len(&rec);
+		if (len > 4 + REPL_KEY_MAX && len + add > REPL_PULL_BYTES) {
+			break;
+		}
+		grown = talloc_realloc(c, body, uint8_t, len + add);
+		if (grown == NULL) {
+			talloc_free(body);
+			return;
+		}
+		body = grown;
+		repl_record_push(body + len, &rec);
+		after = (struct phstore_blob) {
+			.data = body + len + REPL_RECORD_HDR,
+			.len = rec.key.len,
+		};
+		len += add;
+	}
+	repl_send(c, REPL_PULLED, h->from, h->epoch, 0, 0,
+		  body, len, more ? 0 : 1);
+	talloc_free(body);
+}
+
+void repl_on_pulled(struct repl_core *c,
+		    const struct repl_hdr *h,
+		    const uint8_t *body,
+		    size_t len)
+{
+	struct attempt *a = &c->att;
+	struct repl_record rec = {};
+	size_t cursor_len, ofs, n;
+
+	if (h->epoch != a->epoch || a->phase != ATT_PULLING ||
+	    h->from != a->source) {
+		return;
+	}
+	if (len < 4) {
+		c->num_garbage++;
+		return;
+	}
+	/* the answer to an earlier question? */
+	cursor_len = phstore_pull_u32(body);
+	if (cursor_len != a->cursor_len || len - 4 < cursor_len ||
+	    memcmp(body + 4, a->cursor, cursor_len) != 0) {
+		return;
+	}
+	for (ofs = 4 + cursor_len; ofs < len; ofs += n) {
+		n = repl_record_pull(body + ofs, len - ofs, &rec);
+		if (n == 0) {
+			c->num_garbage++;
+			return;
+		}
+		c->conf.ops->apply(c->conf.private_data, &rec, 1);
+		memcpy(a->cursor, rec.key.data, rec.key.len);
+		a->cursor_len = rec.key.len;
+	}
+	if (h->flags & 1) {
+		a->pulled |= BIT(a->source);
+		pull_next(c);
+		return;
+	}
+	pull(c);
+}
+
+/* The sync begun after the last source was read is done. */
+void repl_epoch_synced(struct repl_core *c)
+{
+	if (c->att.phase != ATT_SYNCING) {
+		return;
+	}
+	c->meta.data = c->att.epoch;
+	c->meta.flags = c->att.plan.flags & REPL_META_FIRST;
+	repl_save_meta(c);
+	c->att.phase = ATT_READY;
+	answer(c, REPL_READY);
+}
+
+void repl_on_commit(struct repl_core *c,
+		    const struct repl_hdr *h,
+		    const struct repl_plan *plan)
+{
+	if (h->epoch != c->att.epoch) {
+		return;
+	}
+	if (c->att.phase == ATT_READY) {
+		c->meta.epoch = h->epoch;
+		c->meta.members = plan->members;
+		c->meta.voters = plan->voters;
+		c->meta.k = plan->k;
+		if (!MUTANT(MUT_MEMBERS_VOLATILE)) {
+			repl_save_meta(c);
+		}
+		c->att.phase = ATT_COMMITTED;
+	}
+	if (c->att.phase == ATT_COMMITTED) {
+		answer(c, REPL_COMMITTED);
+	}
+}
+
+void repl_on_activate(struct repl_core *c, const struct repl_hdr *h)
+{
+	if (h->epoch == c->att.epoch && c->att.phase == ATT_COMMITTED) {
+		repl_begin(c);
+	}
+	if (h->epoch == c->active && c->active != 0) {
+		repl_send(c, REPL_ACTIVATED, h->from, h->epoch, 0, 0,
+			  NULL, 0, 0);
+	}
+}
+
+/* The epoch committed to has begun. */
+void repl_begin(struct repl_core *c)
+{
+	bool source = c->att.plan.sources & BIT(c->conf.node);
+
+	c->active = c->att.epoch;
+	c->closed = c->att.plan.generation != c->generation &&
+		!MUTANT(MUT_NO_GATE);
+	c->att = (struct attempt) {};
+	c->conf.ops->drop_all(c->conf.private_data);
+	repl_stream_begin(c, source);
+	c->conf.ops->state(c->conf.private_data, REPL_ACTIVE, c->active);
+}
+
+void repl_epoch_tick(struct repl_core *c)
+{
+	if ((c->active == 0 || c->closed) && c->up != 0) {
+		repl_send(c, REPL_HELLO, __builtin_ctz(c->up), c->meta.epoch,
+			  c->meta.promised, 0, NULL, 0, 0);
+	}
+	if (c->att.phase == ATT_PULLING) {
+		c->att.ticks++;
+		if (c->att.ticks >= REPL_RESEND_TICKS) {
+			pull(c);
+		}
+	}
+}

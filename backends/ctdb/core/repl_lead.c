@@ -1,0 +1,303 @@
+/*
+ * phstore: replication core: a new epoch, the coordinator's part
+ *
+ * SPDX-License-Identifier: LGPL-3.0-or-later
+ *
+ * The lowest node that is up leads. Nothing is unsafe when two do: numbers
+ * of epochs are (counter, node), members follow the highest they promised.
+ * All state here is lost with the process; the next attempt starts afresh.
+ */
+
+#include "repl_private.h"
+
+static void lead_send(struct repl_core *c, uint8_t to)
+{
+	static const enum repl_type types[] = {
+		[LEAD_PREPARE] = REPL_PREPARE,
+		[LEAD_START] = REPL_START,
+		[LEAD_COMMIT] = REPL_COMMIT,
+		[LEAD_ACTIVATE] = REPL_ACTIVATE,
+	};
+	struct lead *l = &c->lead;
+	uint8_t body[REPL_PLAN_LEN];
+	bool with_plan = l->phase == LEAD_START || l->phase == LEAD_COMMIT;
+
+	if (with_plan) {
+		repl_plan_push(body, &l->plan);
+	}
+	repl_send(c, types[l->phase], to, l->epoch, 0, 0,
+		  body, with_plan ? sizeof(body) : 0, 0);
+}
+
+/* Ask, or ask again, those that have not answered. */
+static void lead_ask(struct repl_core *c)
+{
+	uint32_t left = c->lead.asked & ~c->lead.answered;
+	uint8_t i;
+
+	for (i = 0; i < REPL_MAX_NODES; i++) {
+		if (left & BIT(i)) {
+			lead_send(c, i);
+		}
+	}
+}
+
+static void lead_phase(struct repl_core *c, enum lead_phase phase)
+{
+	c->lead.phase = phase;
+	c->lead.answered = 0;
+	c->lead.ticks = 0;
+	lead_ask(c);
+}
+
+static void lead_begin(struct repl_core *c)
+{
+	struct lead *l = &c->lead;
+	uint64_t counter = l->highest >> 8;
+
+	if (c->meta.promised > l->highest) {
+		counter = c->meta.promised >> 8;
+	}
+	counter += l->force ? REPL_FORCED_STEP : 1;
+	l->epoch = (counter << 8) | c->conf.node;
+	l->highest = l->epoch;
+	l->wanted = false;
+	l->asked = c->up;
+	c->num_attempts++;
+	lead_phase(c, LEAD_PREPARE);
+}
+
+static bool votes(const struct repl_meta *m)
+{
+	/* a node that has forgotten its promises does not */
+	return m->epoch != 0 || (m->flags & REPL_META_FIRST) ||
+		MUTANT(MUT_BLANK_VOTES);
+}
+
+/* The rules "vote" and "data"; false: wait. */
+static bool lead_decide(struct repl_core *c)
+{
+	struct lead *l = &c->lead;
+	struct repl_plan plan = {
+		.members = l->answered,
+		.generation = c->generation,
+	};
+	const struct repl_meta *top = NULL;
+	uint32_t voting = 0, lacking, joining;
+	uint64_t best = 0;
+	bool vote, data, began = false;
+	uint8_t i;
+
+	for (i = 0; i < REPL_MAX_NODES; i++) {
+		const struct repl_meta *m = &l->promise[i];
+
+		if (!(l->answered & BIT(i))) {
+			continue;
+		}
+		if (votes(m)) {
+			voting |= BIT(i);
+		}
+		if (top == NULL || m->epoch > top->epoch) {
+			top = m;
+		}
+		if (m->data > best) {
+			best = m->data;
+		}
+	}
+	if (top == NULL) {
+		return false;
+	}
+
+	if (top->epoch == 0 && !l->force) {
+		/* a new cluster: everybody must be there */
+		c->missing = c->conf.nodes & ~l->answered;
+		c->missing_needed = repl_popcount(c->missing);
+		if (c->missing != 0) {
+			return false;
+		}
+		plan.voters = c->conf.nodes;
+		plan.flags = REPL_META_FIRST;
+		plan.sources = 0;
+		goto decided;
+	}
+
+	for (i = 0; i < REPL_MAX_NODES; i++) {
+		const struct repl_meta *m = &l->promise[i];
+
+		if (!(l->answered & BIT(i))) {
+			continue;
+		}
+		if (m->epoch == top->epoch && (m->flags & REPL_META_BEGAN)) {
+			began = true;
+		}
+		if (l->force ? (m->data == best && best > 0) :
+		    ((top->members & BIT(i)) && m->data >= top->epoch)) {
+			plan.sources |= BIT(i);
+		}
+	}
+	if (MUTANT(MUT_REJOIN_SOURCE)) {
+		plan.sources = l->answered;
+	}
+	plan.voters = top->voters;
+	if (l->force) {
+		plan.voters = (plan.voters & ~l->lost) | l->answered;
+		goto decided;
+	}
+
+	vote = repl_popcount(voting & top->voters) >
+		repl_popcount(top->voters) / 2;
+	lacking = top->members & ~plan.sources;
+	data = repl_popcount(lacking) < top->k && plan.sources != 0;
+	if (MUTANT(MUT_NO_VOTE)) {
+		vote = true;
+	}
+	if (MUTANT(MUT_COLD_TOO_FEW)) {
+		data = plan.sources != 0;
+	}
+	if (!vote || !data) {
+		c->missing = (data ? 0 : lacking) |
+			(vote ? 0 : top->voters & ~voting);
+		c->missing_needed = data ? 1 :
+			repl_popcount(lacking) + 1 - top->k;
+		return false;
+	}
+	/* one voter more at a time, on top of an epoch known to have begun */
+	joining = plan.members & ~plan.voters;
+	if (began && joining != 0) {
+		plan.voters |= BIT(__builtin_ctz(joining));
+	}
+decided:
+	plan.k = repl_popcount(plan.members);
+	if (plan.k > c->conf.copies) {
+		plan.k = c->conf.copies;
+	}
+	c->missing = 0;
+	c->missing_needed = 0;
+	l->force = false;
+	l->plan = plan;
+	l->asked = plan.members;
+	return true;
+}
+
+static void lead_decide_or_wait(struct repl_core *c)
+{
+	bool ok;
+
+	ok = lead_decide(c);
+	if (ok) {
+		lead_phase(c, LEAD_START);
+		return;
+	}
+	c->lead.phase = LEAD_NONE;
+	c->lead.pause = REPL_PREPARE_TICKS;
+	c->lead.wanted = true;
+}
+
+void repl_lead_message(struct repl_core *c,
+		       const struct repl_hdr *h,
+		       const uint8_t *body)
+{
+	static const enum lead_phase expected[REPL_TYPE_END] = {
+		[REPL_PROMISE] = LEAD_PREPARE,
+		[REPL_READY] = LEAD_START,
+		[REPL_COMMITTED] = LEAD_COMMIT,
+		[REPL_ACTIVATED] = LEAD_ACTIVATE,
+	};
+	struct lead *l = &c->lead;
+	bool ok;
+
+	if (h->type == REPL_HELLO || h->type == REPL_REFUSE) {
+		if (h->arg1 > l->highest) {
+			l->highest = h->arg1;
+		}
+		if (h->type == REPL_REFUSE) {
+			if (h->epoch == l->epoch &&
+			    l->phase == LEAD_PREPARE) {
+				l->phase = LEAD_NONE;
+				l->wanted = true;
+			}
+			return;
+		}
+		if (c->active != 0 && h->arg1 == c->active &&
+		    h->epoch == c->active) {
+			/* missed that it began, or restarted: both end so */
+			repl_send(c, REPL_ACTIVATE, h->from, c->active, 0, 0,
+				  NULL, 0, 0);
+		}
+		l->wanted = true;
+		return;
+	}
+	if (l->phase == LEAD_NONE || h->epoch != l->epoch ||
+	    expected[h->type] != l->phase ||
+	    !(l->asked & BIT(h->from)) || (l->answered & BIT(h->from))) {
+		return;
+	}
+	if (h->type == REPL_PROMISE) {
+		ok = repl_meta_pull(body,
+				    REPL_META_LEN,
+				    &l->promise[h->from]);
+		if (!ok) {
+			c->num_garbage++;
+			return;
+		}
+	}
+	l->answered |= BIT(h->from);
+	if (l->answered != l->asked &&
+	    !(MUTANT(MUT_ACTIVATE_EARLY) && l->phase == LEAD_COMMIT)) {
+		return;
+	}
+	switch (l->phase) {
+	case LEAD_PREPARE:
+		lead_decide_or_wait(c);
+		break;
+	case LEAD_START:
+		lead_phase(c, LEAD_COMMIT);
+		break;
+	case LEAD_COMMIT:
+		lead_phase(c, LEAD_ACTIVATE);
+		break;
+	case LEAD_ACTIVATE:
+		l->phase = LEAD_NONE;
+		l->wanted = false;
+		break;
+	case LEAD_NONE:
+		break;
+	}
+}
+
+void repl_lead_tick(struct repl_core *c)
+{
+	struct lead *l = &c->lead;
+
+	if (c->up == 0 || (uint8_t)__builtin_ctz(c->up) != c->conf.node) {
+		l->phase = LEAD_NONE;
+		return;
+	}
+	if (l->phase == LEAD_NONE) {
+		bool needed = c->active == 0 || c->closed ||
+			c->meta.members != c->up || l->wanted;
+
+		if (l->pause > 0) {
+			l->pause--;
+			return;
+		}
+		if (needed) {
+			lead_begin(c);
+		}
+		return;
+	}
+	l->ticks++;
+	if (l->phase == LEAD_PREPARE && l->ticks >= REPL_PREPARE_TICKS) {
+		/* go on with those that have answered, if they suffice */
+		lead_decide_or_wait(c);
+		return;
+	}
+	if (l->ticks >= REPL_ATTEMPT_TICKS || (l->asked & ~c->up) != 0) {
+		l->phase = LEAD_NONE;
+		l->wanted = true;
+		return;
+	}
+	if (l->ticks % REPL_RESEND_TICKS == 0) {
+		lead_ask(c);
+	}
+}
