@@ -182,13 +182,9 @@ inline unanswered(i_)
 	od
 }
 
-inline crash(i_)
+/* what node i has staged and was not acked never will be */
+inline undone(i_)
 {
-	mem[i_] = dsk[i_];
-	act[i_] = 0;
-	att[i_] = 0;
-	started = started & ~BIT(i_);
-	unanswered(i_);
 	v = 1;
 	do
 	:: v <= nv ->
@@ -198,7 +194,17 @@ inline crash(i_)
 		fi;
 		v++
 	:: else -> break
-	od;
+	od
+}
+
+inline crash(i_)
+{
+	mem[i_] = dsk[i_];
+	act[i_] = 0;
+	att[i_] = 0;
+	started = started & ~BIT(i_);
+	unanswered(i_);
+	undone(i_);
 #ifdef M_MEMBERS_VOLATILE
 	epo[i_] = 1;
 #endif
@@ -412,7 +418,11 @@ inline start()
 		dsk[i] = 0;
 #endif
 #ifndef M_EMPTIED_STILL_COUNTS
-		dat[i] = 0
+		dat[i] = 0;
+#endif
+#ifndef M_UNDONE_LATE
+		/* its clients are told now, not when the epoch begins */
+		undone(i)
 #else
 		skip
 #endif
@@ -479,14 +489,12 @@ inline activate()
 	att[i] = 0;
 	started = started & ~BIT(i);
 	blank = blank & ~BIT(i);
-	/* what it had staged is everywhere, or thrown away */
+	/* what it had staged and not thrown away is everywhere */
 	v = 1;
 	do
 	:: v <= nv ->
 		if
-		:: wr_of[v] == i && IN(alive, v) && IN(srcs[ce], i) -> ack(v)
-		:: wr_of[v] == i && IN(alive, v) && !IN(srcs[ce], i) ->
-			alive = alive & ~BIT(v)
+		:: wr_of[v] == i && IN(alive, v) -> ack(v)
 		:: else
 		fi;
 		v++

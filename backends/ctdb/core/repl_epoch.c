@@ -128,6 +128,7 @@ void repl_on_start(struct repl_core *c,
 		if (!MUTANT(MUT_REJOIN_UNEMPTIED)) {
 			c->conf.ops->clear(c->conf.private_data);
 		}
+		repl_stream_undone(c);
 	}
 	pull_next(c);
 }
@@ -228,7 +229,7 @@ void repl_epoch_synced(struct repl_core *c)
 		return;
 	}
 	c->meta.data = c->att.epoch;
-	c->meta.flags = c->att.plan.flags & REPL_META_FIRST;
+	c->meta.flags |= c->att.plan.flags & REPL_META_FIRST;
 	repl_save_meta(c);
 	c->att.phase = ATT_READY;
 	answer(c, REPL_READY);
@@ -270,14 +271,12 @@ void repl_on_activate(struct repl_core *c, const struct repl_hdr *h)
 /* The epoch committed to has begun. */
 void repl_begin(struct repl_core *c)
 {
-	bool source = c->att.plan.sources & BIT(c->conf.node);
-
 	c->active = c->att.epoch;
 	c->closed = c->att.plan.generation != c->generation &&
 		!MUTANT(MUT_NO_GATE);
 	c->att = (struct attempt) {};
 	c->conf.ops->drop_all(c->conf.private_data);
-	repl_stream_begin(c, source);
+	repl_stream_begin(c);
 	c->conf.ops->state(c->conf.private_data, REPL_ACTIVE, c->active);
 }
 

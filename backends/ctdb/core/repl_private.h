@@ -48,6 +48,7 @@ enum {
 	MUT_BLANK_VOTES,	/* a node with a new disk votes */
 	MUT_EMPTIED_COUNTS,	/* data not reset when emptied */
 	MUT_PULL_ONE,		/* reads one source only */
+	MUT_UNDONE_LATE,	/* thrown away, and acked by the next epoch */
 	MUT_NO_GATE,		/* writes on between recovery and epoch */
 	MUT_NO_FLOOR,		/* versions begin at 1 after a FORGET */
 	MUT_END
@@ -237,7 +238,8 @@ void repl_lead_message(struct repl_core *c,
 		       const uint8_t *body);
 
 /* repl_stream.c */
-void repl_stream_begin(struct repl_core *c, bool source);
+void repl_stream_begin(struct repl_core *c);
+void repl_stream_undone(struct repl_core *c);
 void repl_stream_stop(struct repl_core *c);
 void repl_on_ship(struct repl_core *c,
 		  const struct repl_hdr *h,

@@ -39,36 +39,44 @@ void repl_stream_stop(struct repl_core *c)
 	c->num_peers = 0;
 }
 
+static void reached_all(struct repl_core *c)
+{
+	free_items(c, c->head);
+	c->reached_mem = c->head;
+	c->reached_disk = c->head;
+}
+
 /*
- * What was staged in earlier epochs is on all members now, if this node was
- * a source. If not it is on none.
+ * The node's store is emptied: what it had staged is undone. To be said now,
+ * not when the epoch begins: this attempt may fail, and in the next one the
+ * node may be a source, of a store without them.
  */
-void repl_stream_begin(struct repl_core *c, bool source)
+void repl_stream_undone(struct repl_core *c)
+{
+	if (c->reached_disk < c->head && !MUTANT(MUT_UNDONE_LATE)) {
+		reached_all(c);
+		c->conf.ops->fenced(c->conf.private_data, c->head);
+	}
+}
+
+/* What was staged before and was not undone is on all members now. */
+void repl_stream_begin(struct repl_core *c)
 {
 	uint32_t members = c->meta.members;
 	uint8_t node = c->conf.node;
 	uint32_t want = c->meta.k - 1;
 
 	repl_stream_stop(c);
-	free_items(c, c->head);
 	c->base = c->head;
 	c->own_disk = c->head;
 	if (c->reached_disk < c->head) {
-		if (source) {
-			c->reached_mem = c->head;
-			c->reached_disk = c->head;
-			c->conf.ops->reached(c->conf.private_data,
-					     PHSTORE_CLASS_REPLICATED,
-					     c->head);
-			c->conf.ops->reached(c->conf.private_data,
-					     PHSTORE_CLASS_SYNC,
-					     c->head);
-		} else {
-			c->reached_mem = c->head;
-			c->reached_disk = c->head;
-			c->conf.ops->fenced(c->conf.private_data, c->head);
-		}
+		reached_all(c);
+		c->conf.ops->reached(c->conf.private_data,
+				     PHSTORE_CLASS_REPLICATED, c->head);
+		c->conf.ops->reached(c->conf.private_data,
+				     PHSTORE_CLASS_SYNC, c->head);
 	}
+	free_items(c, c->head);
 	while (want > 0) {
 		node = (node + 1) % REPL_MAX_NODES;
 		if (!(members & BIT(node))) {
