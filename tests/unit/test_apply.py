@@ -158,16 +158,35 @@ def test_releases(folder):
 
 
 def test_changed_by_hand(folder):
-    files = make_tree(folder)
+    for name in make_tree(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        make_tree(folder)
+        run(folder)
+        path = os.path.join(folder, name)
+        with open(path, "a") as f:
+            f.write("a line by hand\n")
+        before = snapshot(folder)
+        r = run(folder)
+        check(r.returncode == 1 and "by hand" in r.stderr,
+              "%s, hooked, then edited by hand, is not thrown away" % name)
+        check(snapshot(folder) == before, "and nothing else is changed")
+
+
+def test_new_release(folder):
+    """A newer tarball unpacked over the tree: its files are the originals."""
+    make_tree(folder)
     run(folder)
-    path = os.path.join(folder, files[0])
-    with open(path, "a") as f:
-        f.write("a line by hand\n")
-    before = snapshot(folder)
+    for name in make_tree(folder, (4, 25, 1)):
+        path = os.path.join(folder, name)
+        with open(path, "a") as f:
+            f.write("a line of 4.25.1\n")
     r = run(folder)
-    check(r.returncode == 1 and "by hand" in r.stderr,
-          "a hooked file edited by hand is not thrown away")
-    check(snapshot(folder) == before, "and nothing else is changed")
+    check(r.returncode == 0, "a newer release over it: " + r.stderr)
+    run("--revert", folder)
+    for name in make_tree(os.path.join(folder, "again")):
+        with open(os.path.join(folder, name)) as f:
+            text = f.read()
+        check("a line of 4.25.1" in text, "%s: the newer one is kept" % name)
 
 
 def test_interrupted(folder):
@@ -206,8 +225,8 @@ def main():
     folder = os.path.join(parent, "samba")
     try:
         for test in (test_twice_and_back, test_every_anchor_is_checked,
-                     test_releases, test_changed_by_hand, test_interrupted,
-                     test_foreign_file):
+                     test_releases, test_changed_by_hand, test_new_release,
+                     test_interrupted, test_foreign_file):
             shutil.rmtree(folder, ignore_errors=True)
             os.makedirs(folder)
             test(folder)
