@@ -21,10 +21,11 @@
  *   Where the caller can not be told (removals, locks, share modes) this
  *   process ends as if killed, see dbwrap_phstore_failed(). It seldom comes
  *   to that: smbd asks for room before it begins (phstore_smbd.c).
- * - Values in the volatile database are padded to a multiple of 512 bytes
- *   (the padding's length is in the header): an open's record grows when it
- *   becomes persistent, and tdb's search for a larger free block cost more
- *   than staging. Of one size, the block is found or reused at once.
+ * - Values in the volatile database are padded to a multiple of 512 bytes,
+ *   opens of 1024 (the padding's length is in the header): an open's record
+ *   grows when it becomes persistent, and tdb's search for a larger free
+ *   block cost more than staging. Of one size, the block is found or reused
+ *   at once.
  * - The durable form leaves out waiters and lock holders (phstore_canon.c);
  *   staging the same form again appends nothing.
  */
@@ -354,7 +355,7 @@ static NTSTATUS db_phstore_storev(struct db_record *rec,
 				  int flag)
 {
 	struct db_phstore_rec *prec = rec->private_data;
-	static const uint8_t zeros[DB_PHSTORE_PAD] = {};
+	static const uint8_t zeros[DB_PHSTORE_PAD_OPEN] = {};
 	struct db_phstore_ctx *ctx = prec->ctx;
 	bool persistent = ((flag & DBWRAP_STORE_PERSISTENT) != 0);
 	uint8_t hdr[DB_PHSTORE_HDR_LEN];
@@ -404,7 +405,7 @@ static NTSTATUS db_phstore_storev(struct db_record *rec,
 	for (i = 0; i < num_dbufs; i++) {
 		full += dbufs[i].dsize;
 	}
-	pad = (DB_PHSTORE_PAD - full % DB_PHSTORE_PAD) % DB_PHSTORE_PAD;
+	pad = (ctx->pad - full % ctx->pad) % ctx->pad;
 	SIVAL(hdr, 8, pad);
 	all[num_dbufs + 1] = (TDB_DATA) {
 		.dptr = discard_const_p(uint8_t, zeros),
@@ -699,6 +700,7 @@ struct db_context *db_open_phstore(TALLOC_CTX *mem_ctx,
 	struct db_phstore_ctx *ctx = NULL;
 	uint64_t base_flags = dbwrap_flags & ~DBWRAP_FLAG_PER_REC_PERSISTENT;
 	bool writable = ((open_flags & O_ACCMODE) == O_RDWR);
+	bool is_open;
 	bool ok;
 
 	if (!(tdb_flags & TDB_CLEAR_IF_FIRST)) {
@@ -731,8 +733,9 @@ struct db_context *db_open_phstore(TALLOC_CTX *mem_ctx,
 	 */
 	ctx->put_must_work = strequal(ctx->table, "brlock") ||
 			     strequal(ctx->table, "locking");
-	ctx->is_last = strequal(ctx->table, "brlock") ||
-		       strequal(ctx->table, "smbXsrv_open_global");
+	is_open = strequal(ctx->table, "smbXsrv_open_global");
+	ctx->is_last = is_open || strequal(ctx->table, "brlock");
+	ctx->pad = is_open ? DB_PHSTORE_PAD_OPEN : DB_PHSTORE_PAD;
 
 	ok = dbwrap_phstore_table_config(ctx);
 	if (!ok) {

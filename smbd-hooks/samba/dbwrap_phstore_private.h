@@ -17,8 +17,12 @@
  * the same header, with no padding.
  */
 #define DB_PHSTORE_HDR_LEN 16
-/* values in the volatile database are a multiple of this, with the header */
+/*
+ * Values in the volatile database are a multiple of this, with the header.
+ * Opens are larger: about 300 bytes at first, 700 once they are persistent.
+ */
 #define DB_PHSTORE_PAD 512
+#define DB_PHSTORE_PAD_OPEN 1024
 
 struct db_phstore_ctx {
 	struct db_context *base;
@@ -31,6 +35,7 @@ struct db_phstore_ctx {
 	 * (LOCK); the sync may begin
 	 */
 	bool is_last;
+	size_t pad;
 	/* the callers of this table can not be told of a failed store */
 	bool put_must_work;
 	/* the durable form of a value is built here */
