@@ -14,6 +14,9 @@
 static const uint8_t super_magic[8] = { 'P','H','S','T','O','R','E','\n' };
 static const uint8_t seg_magic[8] = { 'P','H','S','E','G','M','T','\n' };
 
+/* So that sums of positions and sizes cannot overflow. */
+#define LSN_MAX (UINT64_MAX / 2)
+
 uint32_t local_seed(const uint8_t uuid[16])
 {
 	return phstore_crc32(0, uuid, 16);
@@ -75,7 +78,9 @@ enum phstore_err local_super_pull(const uint8_t *buf,
 	if (super->segment_size < LOCAL_SEGMENT_MIN ||
 	    super->segment_size > LOCAL_SEGMENT_MAX ||
 	    super->segment_size % LOCAL_SUPER_SIZE != 0 ||
-	    super->tail_lsn % PHSTORE_FRAME_ALIGN != 0)
+	    super->tail_lsn % PHSTORE_FRAME_ALIGN != 0 ||
+	    super->tail_lsn > LSN_MAX || super->durable > LSN_MAX ||
+	    super->epoch_start > LSN_MAX)
 	{
 		return PHSTORE_ERR_CORRUPT;
 	}
@@ -123,6 +128,7 @@ bool local_seg_hdr_pull(const uint8_t *buf,
 	/* one frame, a header and a seal fit in any segment */
 	return seg->size >= LOCAL_SEGMENT_MIN &&
 	       seg->size <= LOCAL_SEGMENT_MAX &&
+	       seg->start <= LSN_MAX &&
 	       seg->start % PHSTORE_FRAME_ALIGN == 0 &&
 	       seg->size % PHSTORE_FRAME_ALIGN == 0;
 }

@@ -52,30 +52,31 @@ static enum phstore_err walk_load(struct walk *w, size_t i)
 	if (w->loaded == i) {
 		return PHSTORE_OK;
 	}
-	if (w->buf_size < seg->size) {
-		uint8_t *buf = realloc(w->buf, seg->size);
-
-		if (buf == NULL) {
-			return phstore_fail(PHSTORE_ERR_NO_MEMORY,
-					    "out of memory");
-		}
-		w->buf = buf;
-		w->buf_size = seg->size;
-	}
 	w->loaded = w->num_segs;
 	w->missing = false;
 	w->truncated = false;
 	local_seg_path(w->ls, seg->segno, path);
 	fd = phstore_io->open(path, O_RDONLY | O_CLOEXEC, 0);
 	if (fd == -1 && errno == ENOENT) {
+		/* also a gap of any size that a header speaks of */
 		w->missing = true;
-		memset(w->buf, 0, seg->size);
 		w->loaded = i;
 		return PHSTORE_OK;
 	}
 	if (fd == -1) {
 		return phstore_fail(PHSTORE_ERR_IO, "%s: %s", path,
 				    strerror(errno));
+	}
+	if (w->buf_size < seg->size) {
+		uint8_t *buf = realloc(w->buf, seg->size);
+
+		if (buf == NULL) {
+			phstore_io->close(fd);
+			return phstore_fail(PHSTORE_ERR_NO_MEMORY,
+					    "out of memory");
+		}
+		w->buf = buf;
+		w->buf_size = seg->size;
 	}
 	n = phstore_io_read_full(fd, w->buf, seg->size, 0);
 	if (n == -1) {
@@ -103,7 +104,9 @@ static bool walk_valid(struct walk *w,
 	uint64_t ofs = pos->lsn - seg->start;
 	bool ok;
 
-	if (phstore_pull_u32(w->buf + ofs) != PHSTORE_FRAME_MAGIC) {
+	if (w->missing ||
+	    phstore_pull_u32(w->buf + ofs) != PHSTORE_FRAME_MAGIC)
+	{
 		return false;
 	}
 	ok = phstore_frame_check(w->buf + ofs, seg->size - ofs, pos->lsn,
@@ -146,7 +149,7 @@ static enum phstore_err walk_resync(struct walk *w, struct walk_pos *pos)
 		if (err != PHSTORE_OK) {
 			return err;
 		}
-		for (; !walk_seg_over(w, pos);
+		for (; !w->missing && !walk_seg_over(w, pos);
 		     pos->lsn += PHSTORE_FRAME_ALIGN)
 		{
 			bool ok = walk_valid(w, pos, &hdr);
@@ -174,10 +177,13 @@ static enum phstore_err walk_look_ahead(struct walk *w,
 	struct phstore_frame_hdr half = {};
 	uint64_t from = pos.lsn;
 	enum phstore_err err;
-	bool ok;
+	bool ok = false;
 
-	ok = phstore_frame_pull_hdr(w->buf + (from - seg->start),
-				    seg->size - (from - seg->start), &half);
+	if (!w->missing) {
+		ok = phstore_frame_pull_hdr(w->buf + (from - seg->start),
+					    seg->size - (from - seg->start),
+					    &half);
+	}
 	*torn = ok && half.lsn == from ? half.len : 0;
 	while (true) {
 		struct phstore_frame_hdr hdr = {};

@@ -73,10 +73,10 @@ static void test_super(void **state)
 			.seq = rnd(),
 			.segment_size = 65536 + 4096 * (rnd() % 1000),
 			.epoch = rnd(),
-			.epoch_start = rnd(),
+			.epoch_start = rnd() >> 1,
 			.tail_segno = rnd(),
-			.tail_lsn = rnd() & ~(uint64_t)7,
-			.durable = rnd(),
+			.tail_lsn = (rnd() >> 1) & ~(uint64_t)7,
+			.durable = rnd() >> 1,
 			.num_damaged = rnd(),
 		};
 		rnd_bytes(in.uuid, 16);
@@ -125,7 +125,7 @@ static void test_seg_hdr(void **state)
 
 		in = (struct local_seg) {
 			.segno = rnd(),
-			.start = rnd() & ~(uint64_t)7,
+			.start = (rnd() >> 1) & ~(uint64_t)7,
 			.size = 65536 + 8 * (rnd() % 100000),
 		};
 		local_seg_hdr_push(buf, &in, seed);
@@ -144,6 +144,9 @@ static void test_seg_hdr(void **state)
 	assert_false(local_seg_hdr_pull(buf, sizeof(buf), 1, &out));
 	in.size = 65536;
 	in.start = 4;
+	local_seg_hdr_push(buf, &in, 1);
+	assert_false(local_seg_hdr_pull(buf, sizeof(buf), 1, &out));
+	in.start = 1ULL << 63;
 	local_seg_hdr_push(buf, &in, 1);
 	assert_false(local_seg_hdr_pull(buf, sizeof(buf), 1, &out));
 	in.start = 8;
