@@ -107,10 +107,13 @@ def build(bld):
         programs(bld, folder, 'main', includes, use + ['CMOCKA'])
     core = bld.path.ant_glob('backends/ctdb/core/*.c')
     if core and bld.path.ant_glob('tests/sim/*.c'):
+        # with the seeded faults that show the simulator would see them
         bld.objects(target='ctdb_core', source=core,
+                    defines=['PHSTORE_REPL_MUTANTS'],
                     includes=includes + ['backends/ctdb/core'], use=use)
         programs(bld, 'tests/sim', 'main',
-                 includes + ['backends/ctdb/core'], ['ctdb_core'] + use)
+                 includes + ['backends/ctdb/core'], ['ctdb_core'] + use,
+                 defines=['PHSTORE_REPL_MUTANTS'])
     for node in bld.path.ant_glob('bench/preload/*.c'):
         lib = bld.shlib(target='bench/preload/' + node.name[:-2],
                         source=[node], install_path=None)
@@ -125,7 +128,8 @@ def programs(bld, folder, entry, includes, use, **kw):
         (mains if begins.search(node.read()) else helpers).append(node)
     if helpers:
         bld.objects(target=folder + '/helpers', source=helpers,
-                    includes=includes + [folder], use=use)
+                    includes=includes + [folder], use=use,
+                    defines=kw.get('defines', []))
         use = [folder + '/helpers'] + use
     for node in mains:
         bld.program(target='%s/%s' % (folder, node.name[:-2]), source=[node],
