@@ -23,10 +23,13 @@ with_progress() {
 	local title=$1 log=$2 pid rc=0 began=$SECONDS next=$((SECONDS + 15))
 	shift 2
 	mkdir -p "$(dirname "$log")"
+	# a process group of its own, so that nothing of it outlives us
+	set -m
 	"$@" >"$log" 2>&1 </dev/null &
 	pid=$!
+	set +m
 	# shellcheck disable=SC2064
-	trap "kill $pid 2>/dev/null; exit 130" INT TERM
+	trap "kill -TERM -- -$pid 2>/dev/null; exit 130" INT TERM HUP
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 0.5
 		if [ -t 2 ]; then
@@ -38,7 +41,7 @@ with_progress() {
 		fi
 	done
 	wait "$pid" || rc=$?
-	trap - INT TERM
+	trap - INT TERM HUP
 	[ -t 2 ] && printf '\r\033[K' >&2
 	if [ "$rc" -ne 0 ]; then
 		tail -n 40 "$log" >&2
