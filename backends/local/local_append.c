@@ -339,6 +339,29 @@ enum phstore_err local_append_frame(struct local_store *ls,
 	return PHSTORE_OK;
 }
 
+/* Does an operation in front of this one, up to `to`, have the same key? */
+static bool changed_before(const struct phstore_txn *txn,
+			   size_t to,
+			   const struct phstore_frame_op *op)
+{
+	size_t ofs = PHSTORE_FRAME_HDR;
+
+	while (ofs < to) {
+		struct phstore_frame_op o = {};
+
+		(void)phstore_op_pull(txn->buf + ofs, to - ofs, ofs, &o);
+		if (o.table_len == op->table_len &&
+		    o.key_len == op->key_len &&
+		    memcmp(o.table, op->table, o.table_len) == 0 &&
+		    memcmp(o.key, op->key, o.key_len) == 0)
+		{
+			return true;
+		}
+		ofs += o.len;
+	}
+	return false;
+}
+
 enum phstore_err local_stage(struct phstore *store,
 			     struct phstore_txn *txn,
 			     uint64_t *lsn)
@@ -372,7 +395,7 @@ enum phstore_err local_stage(struct phstore *store,
 		if (err != PHSTORE_OK) {
 			goto done;
 		}
-		if (skip) {
+		if (skip && !changed_before(txn, to, &op)) {
 			continue;
 		}
 		use_reserve = use_reserve && top->use_reserve;
