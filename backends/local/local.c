@@ -133,6 +133,26 @@ static enum phstore_err check_empty(const char *path)
 	return err;
 }
 
+/*
+ * The folder's own name: may be as new as the store, and without it nothing
+ * in it is found. One that we may not read was not made by us.
+ */
+static int sync_parent(struct local_store *ls)
+{
+	int fd = openat(ls->dir_fd, "..",
+			O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int ret, saved_errno;
+
+	if (fd == -1) {
+		return 0;
+	}
+	ret = phstore_io->fsync_dir(fd);
+	saved_errno = errno;
+	close(fd);
+	errno = saved_errno;
+	return ret;
+}
+
 /* Write `super` so that it is there completely or not at all. */
 static enum phstore_err make_super(struct local_store *ls,
 				   uint64_t segment_size)
@@ -179,7 +199,10 @@ static enum phstore_err make_super(struct local_store *ls,
 		return err;
 	}
 	phstore_io->close(fd);
-	ret = phstore_io->rename(tmp, final);
+	ret = sync_parent(ls);
+	if (ret == 0) {
+		ret = phstore_io->rename(tmp, final);
+	}
 	if (ret == 0) {
 		ret = phstore_io->fsync_dir(ls->dir_fd);
 	}
