@@ -208,4 +208,17 @@ static bool phstore_lock_owner_exists(const struct server_id *pid)
 }
 
 """),
+
+    # An open whose smbd died before it could mark it persistent
+    hook("scavenge-half-open", "source3/smbd/scavenger.c",
+         "before", "if (global != NULL) {", """
+	if (global != NULL &&
+	    !global->persistent &&
+	    !server_id_is_disconnected(&global->server_id) &&
+	    !serverid_exists(&global->server_id))
+	{
+		global = NULL;
+	}
+
+""", scope="function scavenger_add_timer"),
 ]

@@ -430,9 +430,18 @@ static NTSTATUS db_phstore_delete(struct db_record *rec)
 {
 	struct db_phstore_rec *prec = rec->private_data;
 	struct db_phstore_ctx *ctx = prec->ctx;
+	bool staged = rec->flags.persistent;
 	NTSTATUS status;
 
-	if (rec->flags.persistent) {
+	/*
+	 * Who clears up after a dead smbd looks into the store as well: it
+	 * may have staged a record and died before the volatile store.
+	 */
+	if (!staged) {
+		staged = !dbwrap_phstore_serves_client();
+	}
+
+	if (staged) {
 		enum phstore_err err;
 
 		err = dbwrap_phstore_stage(ctx, rec->key, NULL, true);

@@ -50,6 +50,7 @@ bool db_phstore_is_marker(TDB_DATA key);
 
 bool dbwrap_phstore_table_config(struct db_phstore_ctx *ctx);
 struct phstore *dbwrap_phstore_store(bool rdonly);
+bool dbwrap_phstore_serves_client(void);
 void dbwrap_phstore_failed(const struct db_phstore_ctx *ctx,
 			   const char *what,
 			   enum phstore_err err,

@@ -316,6 +316,12 @@ void dbwrap_phstore_set_fatal(void (*fn)(const char *reason))
 	global.fatal_pid = getpid();
 }
 
+/* Is this one client's smbd, not the scavenger, the parent or a tool? */
+bool dbwrap_phstore_serves_client(void)
+{
+	return global.fatal_fn != NULL && global.fatal_pid == getpid();
+}
+
 NTSTATUS dbwrap_phstore_map_err(enum phstore_err err)
 {
 	switch (err) {
@@ -356,8 +362,7 @@ void dbwrap_phstore_failed(const struct db_phstore_ctx *ctx,
 			   enum phstore_err err,
 			   bool is_fatal)
 {
-	bool can_end = (global.fatal_fn != NULL &&
-			global.fatal_pid == getpid());
+	bool can_end = dbwrap_phstore_serves_client();
 	time_t now = time_mono(NULL);
 
 	global.progress.failures += 1;

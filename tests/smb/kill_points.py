@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+# phstore: smbd dies at every point of an open, a lock, a close
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+# test-timeout: 900
+#
+# The n-th step of the store kills the smbd that takes it (kill_points.c),
+# for n = 1, 2, 3, ... until the request completes; once with the other
+# smbds living on, once with all of them killed and started again.
+#
+# What is feared: what was acknowledged is gone; what was closed is back; a
+# lock or share mode that belongs to nobody keeps others off the file.
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lab"))
+
+import phlab  # noqa: E402
+import smb2  # noqa: E402
+from phlab import check  # noqa: E402
+
+MOST = 60
+# at least: 3 for each record staged
+POINTS = {"open": 6, "lock": 3, "close": 9}
+TIMEOUT_MSEC = 1000
+
+
+class Run:
+    def __init__(self, server, gun, all_die):
+        self.server = server
+        self.gun = gun
+        self.all_die = all_die
+        self.c = phlab.Client(server, name="owner").connect()
+        self.other = phlab.Client(server, share="plain",
+                                  name="other").connect()
+
+    def fire(self, n, send):
+        """Returns acknowledged or not, and whether smbd died of it."""
+        with open(self.gun, "w") as f:
+            f.write("%-8d" % n)
+        # smbd is the client's user at some points
+        os.chmod(self.gun, 0o666)
+        try:
+            p = send()
+            self.c.conn.wait(p, check=False)
+            acked = p.status == smb2.OK
+        except smb2.Gone:
+            acked = False
+        # the sync's last points may come after the answer
+        end = time.monotonic() + 0.05
+        while time.monotonic() < end and os.path.exists(self.gun):
+            time.sleep(0.005)
+        died = not os.path.exists(self.gun)
+        if not died:
+            os.unlink(self.gun)
+        check(acked or died, "refused though nobody died")
+        if died and self.all_die:
+            self.server.kill9_all()
+            self.server.start()
+            self.other.connect_when_up()
+        if died:
+            self.c.connect_when_up()
+        return acked, died
+
+    def open(self, name):
+        return self.c.tree.create(name, timeout_msec=TIMEOUT_MSEC)
+
+    def free_soon(self, name):
+        """Another client gets the file for itself before long."""
+        end = time.monotonic() + 20
+        while True:
+            p = self.other.tree.create_send(name, share=0,
+                                            persistent=False)
+            op = self.other.tree.create_recv(p, check=False)
+            if op is not None:
+                self.other.tree.close(op)
+                return
+            check(time.monotonic() < end, "%s stays %s" % (
+                name, smb2.status_name(p.status)))
+            time.sleep(0.1)
+
+    def at_open(self, name, n):
+        guid = uuid.uuid4().bytes
+        sent = []
+
+        def send():
+            sent.append(self.c.tree.create_send(
+                name, create_guid=guid, timeout_msec=TIMEOUT_MSEC))
+            return sent[0]
+
+        acked, died = self.fire(n, send)
+        op = None
+        if acked:
+            op = self.c.tree.create_recv(sent[0])
+            if died:
+                op = self.c.tree.reconnect(op)
+        else:
+            p = self.c.tree.create_send(
+                name, create_guid=guid, timeout_msec=TIMEOUT_MSEC,
+                flags=smb2.FLAG_REPLAY)
+            op = self.c.tree.create_recv(p, check=False)
+        if op is not None:
+            self.c.tree.close(op)
+        self.free_soon(name)
+        return died
+
+    def at_lock(self, name, n):
+        op = self.open(name)
+        acked, died = self.fire(n, lambda: self.c.tree.lock_send(op, 0, 10))
+        if died:
+            op = self.c.tree.reconnect(op)
+        fd = self.other.tree.create(name, persistent=False)
+        status = self.other.tree.status_of(self.other.tree.lock, fd, 5, 1)
+        if acked:
+            check(status != "OK", "%s: an acknowledged lock is gone" % name)
+            self.c.tree.unlock(op, 0, 10)
+        elif status == "OK":
+            self.other.tree.unlock(fd, 5, 1)
+        else:
+            # it is there: then it is the owner's to unlock
+            self.c.tree.unlock(op, 0, 10)
+        self.other.tree.lock(fd, 5, 1)
+        self.other.tree.unlock(fd, 5, 1)
+        self.other.tree.close(fd)
+        self.c.tree.close(op)
+        self.free_soon(name)
+        return died
+
+    def at_close(self, name, n):
+        op = self.open(name)
+        self.c.tree.lock(op, 0, 10)
+        acked, died = self.fire(n, lambda: self.c.tree.close_send(op))
+        if died:
+            p = self.c.tree.reconnect_send(op)
+            back = self.c.tree.create_recv(p, check=False)
+            check(back is None or not acked,
+                  "%s: an acknowledged close was undone" % name)
+            if back is not None:
+                self.c.tree.close(back)
+        self.free_soon(name)
+        return died
+
+
+def main():
+    phlab.need_local_backend(knobs=True)
+    work = phlab.scratch("kill")
+    gun = os.path.join(work, "armed", "gun")
+    os.mkdir(os.path.dirname(gun))
+    os.chmod(os.path.dirname(gun), 0o777)
+    bullet = os.path.join(work, "kill_points.so")
+    r = subprocess.run(["cc", "-shared", "-fPIC", "-o", bullet,
+                        os.path.join(HERE, "kill_points.c")],
+                       capture_output=True, text=True, check=False)
+    if r.returncode != 0:
+        raise phlab.Skip("no C compiler: " + r.stderr)
+
+    for all_die in (False, True):
+        server = phlab.SmbServer(
+            os.path.join(work, "all" if all_die else "one"),
+            backend="local",
+            env={"LD_PRELOAD": bullet, "KILL_POINTS_FILE": gun})
+        os.makedirs(server.dir)
+        server.start()
+        run = Run(server, gun, all_die)
+        for what, fn in (("open", run.at_open), ("lock", run.at_lock),
+                         ("close", run.at_close)):
+            n = 1
+            while fn("%s-%d" % (what, n), n):
+                n += 1
+                check(n < MOST, "%s never completes" % what)
+            check(n > POINTS[what], "%s died at %d points only: the points are not "
+                  "there" % (what, n - 1))
+            print("%s: %d points, %s" % (
+                what, n - 1, "all die" if all_die else "one dies"))
+        check(not server.panicked(), "smbd panicked: %s" %
+              server.panicked())
+        server.kill9_all()
+
+
+if __name__ == "__main__":
+    phlab.test_main(main)
