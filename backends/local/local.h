@@ -364,6 +364,9 @@ enum phstore_err local_super_read(struct local_store *ls,
 				  struct local_super *super);
 enum phstore_err local_super_write(struct local_store *ls,
 				   const struct local_super *super);
+/* take the one on disk into the shared state; maint mutex held */
+void local_super_remember(struct local_shared *sh,
+			  const struct local_super *super);
 
 /* local_maintain.c */
 bool local_wants_maintenance(struct phstore *store);

@@ -227,7 +227,7 @@ static void maintain_repair(struct local_store *ls)
 	if (err != PHSTORE_OK) {
 		return;
 	}
-	sh->super = super;
+	local_super_remember(sh, &super);
 	err = local_append_lock(ls);
 	if (err != PHSTORE_OK) {
 		return;

@@ -68,6 +68,24 @@ enum phstore_err local_super_read(struct local_store *ls,
 			    "%s/super: both superblocks are damaged", path);
 }
 
+/*
+ * What others read without the maint mutex (stage: epoch, segment size)
+ * changes in recovery only, when nobody else is there: not written again.
+ */
+void local_super_remember(struct local_shared *sh,
+			  const struct local_super *super)
+{
+	if (sh->super.epoch != super->epoch) {
+		sh->super = *super;
+		return;
+	}
+	sh->super.seq = super->seq;
+	sh->super.tail_segno = super->tail_segno;
+	sh->super.tail_lsn = super->tail_lsn;
+	sh->super.durable = super->durable;
+	sh->super.num_damaged = super->num_damaged;
+}
+
 enum phstore_err local_super_write(struct local_store *ls,
 				   const struct local_super *super)
 {
@@ -87,6 +105,6 @@ enum phstore_err local_super_write(struct local_store *ls,
 		return phstore_fail(PHSTORE_ERR_IO, "%s/super: %s",
 				    ls->store->path, strerror(errno));
 	}
-	ls->shared->super = *super;
+	local_super_remember(ls->shared, super);
 	return PHSTORE_OK;
 }

@@ -287,12 +287,20 @@ struct channel_guard {
 static int channel_guard_destructor(struct channel_guard *g)
 {
 	struct waiter_channel *c = g->channel;
+	/* after a fork the mutex may be in any state, and no thread looks */
+	bool ours = c->pid == getpid();
 
 	/* the event context dies before the store: nobody reads any more */
+	if (ours) {
+		pthread_mutex_lock(&c->waiter->mutex);
+	}
 	c->ev = NULL;
 	c->fde = NULL;
 	c->notify_fde = NULL;
 	c->te = NULL;
+	if (ours) {
+		pthread_mutex_unlock(&c->waiter->mutex);
+	}
 	return 0;
 }
 
