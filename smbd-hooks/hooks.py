@@ -29,6 +29,7 @@ HOOKS = [
          "after", "lib/dbwrap/dbwrap_open.c",
          """
                             lib/dbwrap/dbwrap_phstore.c
+                            lib/dbwrap/dbwrap_phstore_value.c
                             lib/dbwrap/dbwrap_phstore_store.c
                             lib/dbwrap/dbwrap_phstore_recover.c
                             ../lib/dbwrap/phstore_canon.c

@@ -50,50 +50,6 @@ static NTSTATUS db_phstore_storev(struct db_record *rec,
 				  int flag);
 static NTSTATUS db_phstore_delete(struct db_record *rec);
 
-void db_phstore_hdr_push(uint8_t buf[DB_PHSTORE_HDR_LEN], bool persistent)
-{
-	memset(buf, 0, DB_PHSTORE_HDR_LEN);
-	SIVAL(buf, 0, 1);
-	SIVAL(buf, 4, persistent ? 1 : 0);
-}
-
-/* Strip the header; an empty value has none. */
-bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent)
-{
-	uint32_t version;
-	uint32_t pad;
-
-	*persistent = false;
-
-	if (value->dsize == 0) {
-		return true;
-	}
-	if (value->dsize < DB_PHSTORE_HDR_LEN) {
-		return false;
-	}
-	version = IVAL(value->dptr, 0);
-	if (version != 1) {
-		return false;
-	}
-	*persistent = ((IVAL(value->dptr, 4) & 1) != 0);
-	pad = IVAL(value->dptr, 8);
-	value->dptr += DB_PHSTORE_HDR_LEN;
-	value->dsize -= DB_PHSTORE_HDR_LEN;
-	if (pad > value->dsize) {
-		return false;
-	}
-	value->dsize -= pad;
-	return true;
-}
-
-bool db_phstore_is_marker(TDB_DATA key)
-{
-	TDB_DATA marker = string_term_tdb_data(
-		DBWRAP_PERSISTENT_MIGRATION_MARKER_KEY);
-
-	return tdb_data_equal(key, marker);
-}
-
 static struct db_phstore_ctx *db_phstore_ctx_of(struct db_context *db)
 {
 	return talloc_get_type_abort(db->private_data, struct db_phstore_ctx);

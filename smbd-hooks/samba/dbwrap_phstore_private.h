@@ -42,6 +42,8 @@ struct db_phstore_ctx {
 	uint8_t *scratch;
 };
 
+/* dbwrap_phstore_value.c */
+
 void db_phstore_hdr_push(uint8_t buf[DB_PHSTORE_HDR_LEN], bool persistent);
 bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent);
 bool db_phstore_is_marker(TDB_DATA key);
