@@ -35,6 +35,8 @@
 #include <unistd.h>
 
 #define OPEN_WAIT_MS 60000
+/* a state of another layout may be one nobody has made yet: look again */
+#define OPEN_OTHERS_TRIES 200
 #define FIRST_LSN 4096
 
 #ifndef RAMFS_MAGIC
@@ -306,7 +308,11 @@ static void boot_id_read(char buf[40])
 	}
 }
 
-static enum phstore_err map_state(struct local_store *ls)
+/*
+ * alone: nobody else has it mapped, it may be given its size. Otherwise a
+ * wrong size means that those who use it have another layout.
+ */
+static enum phstore_err map_state(struct local_store *ls, bool alone)
 {
 	const char *path = ls->store->path;
 	struct stat st = {};
@@ -318,10 +324,19 @@ static enum phstore_err map_state(struct local_store *ls)
 		return open_errno(path, "state");
 	}
 	ret = fstat(fd, &st);
+	if (ret == 0 && !alone &&
+	    st.st_size != sizeof(struct local_shared))
+	{
+		close(fd);
+		return phstore_fail(PHSTORE_ERR_BUSY,
+				    "%s: in use by processes of another "
+				    "release of phstore; use that release's "
+				    "tools, or stop them first", path);
+	}
 	if (ret == 0 && st.st_size != sizeof(struct local_shared)) {
 		ret = ftruncate(fd, sizeof(struct local_shared));
 	}
-	if (ret == 0) {
+	if (ret == 0 && alone) {
 		/* a full disk shall show here, not as SIGBUS */
 		ret = fallocate(fd, 0, 0, sizeof(struct local_shared));
 		if (ret == -1 && errno == EOPNOTSUPP) {
@@ -439,13 +454,21 @@ static enum phstore_err open_shared(struct local_store *ls,
 {
 	struct timespec nap = { .tv_nsec = 5000000 };
 	enum phstore_err err;
+	int others = 0;
 	int i, ret;
+	bool ok;
 
 	/* not a byte into a folder that is not ours */
 	ret = faccessat(ls->dir_fd, "super", F_OK, 0);
 	if (ret == -1 && errno == ENOENT) {
 		err = check_empty(ls->store->path);
-		if (err == PHSTORE_OK && !(opts->flags & PHSTORE_OPEN_CREATE))
+		ret = faccessat(ls->dir_fd, "super", F_OK, 0);
+		if (err != PHSTORE_OK && ret == 0) {
+			/* another process has just made the store */
+			err = PHSTORE_OK;
+		}
+		if (err == PHSTORE_OK && ret == -1 &&
+		    !(opts->flags & PHSTORE_OPEN_CREATE))
 		{
 			err = phstore_fail(PHSTORE_ERR_NO_STORE,
 					   "%s: no store there",
@@ -460,13 +483,13 @@ static enum phstore_err open_shared(struct local_store *ls,
 	if (ls->lock_fd == -1) {
 		return open_errno(ls->store->path, "lock");
 	}
-	err = map_state(ls);
-	if (err != PHSTORE_OK) {
-		return err;
-	}
 	for (i = 0; i < OPEN_WAIT_MS / 5; i++) {
 		ret = lock_byte(ls->lock_fd, F_WRLCK);
 		if (ret == 0) {
+			err = map_state(ls, true);
+			if (err != PHSTORE_OK) {
+				return err;
+			}
 			return open_first(ls, opts);
 		}
 		if (errno != EAGAIN && errno != EACCES) {
@@ -474,10 +497,21 @@ static enum phstore_err open_shared(struct local_store *ls,
 		}
 		ret = lock_byte(ls->lock_fd, F_RDLCK);
 		if (ret == 0) {
-			bool usable = state_usable(ls);
-
-			if (usable) {
+			err = map_state(ls, false);
+			if (err != PHSTORE_OK && err != PHSTORE_ERR_BUSY) {
+				return err;
+			}
+			others += err == PHSTORE_ERR_BUSY ? 1 : 0;
+			if (others > OPEN_OTHERS_TRIES) {
+				return err;
+			}
+			ok = err == PHSTORE_OK && state_usable(ls);
+			if (ok) {
 				return open_join(ls);
+			}
+			if (ls->shared != NULL) {
+				munmap(ls->shared, sizeof(*ls->shared));
+				ls->shared = NULL;
 			}
 			/* the one who recovered died: try to be it */
 			(void)lock_byte(ls->lock_fd, F_UNLCK);
