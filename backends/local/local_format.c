@@ -79,6 +79,8 @@ enum phstore_err local_super_pull(const uint8_t *buf,
 	    super->segment_size > LOCAL_SEGMENT_MAX ||
 	    super->segment_size % LOCAL_SUPER_SIZE != 0 ||
 	    super->tail_lsn % PHSTORE_FRAME_ALIGN != 0 ||
+	    super->durable % PHSTORE_FRAME_ALIGN != 0 ||
+	    super->epoch_start % PHSTORE_FRAME_ALIGN != 0 ||
 	    super->tail_lsn > LSN_MAX || super->durable > LSN_MAX ||
 	    super->epoch_start > LSN_MAX)
 	{

@@ -73,10 +73,10 @@ static void test_super(void **state)
 			.seq = rnd(),
 			.segment_size = 65536 + 4096 * (rnd() % 1000),
 			.epoch = rnd(),
-			.epoch_start = rnd() >> 1,
+			.epoch_start = (rnd() >> 1) & ~(uint64_t)7,
 			.tail_segno = rnd(),
 			.tail_lsn = (rnd() >> 1) & ~(uint64_t)7,
-			.durable = rnd() >> 1,
+			.durable = (rnd() >> 1) & ~(uint64_t)7,
 			.num_damaged = rnd(),
 		};
 		rnd_bytes(in.uuid, 16);
@@ -106,6 +106,11 @@ static void test_super(void **state)
 			 PHSTORE_ERR_CORRUPT);
 	in.segment_size = 65536;
 	in.tail_lsn = 7;
+	local_super_push(buf, &in);
+	assert_int_equal(local_super_pull(buf, 128, &out),
+			 PHSTORE_ERR_CORRUPT);
+	in.tail_lsn = 8;
+	in.durable = 12;
 	local_super_push(buf, &in);
 	assert_int_equal(local_super_pull(buf, 128, &out),
 			 PHSTORE_ERR_CORRUPT);
