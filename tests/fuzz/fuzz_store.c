@@ -73,12 +73,18 @@ static void write_file(const char *name, const void *buf, size_t len,
 static void fix_super(uint8_t *buf)
 {
 	uint64_t size = phstore_pull_u64(buf + 40);
+	size_t ofs;
 
 	memcpy(buf, "PHSTORE\n", 8);
 	phstore_push_u32(buf + 8, LOCAL_FORMAT_VERSION);
 	size = LOCAL_SEGMENT_MIN + size % 16 * LOCAL_SUPER_SIZE;
 	phstore_push_u64(buf + 40, size);
-	phstore_push_u64(buf + 72, phstore_pull_u64(buf + 72) & ~7ULL);
+	for (ofs = 56; ofs <= 80; ofs += 8) {
+		/* epoch_start, tail_segno, tail_lsn, durable */
+		uint64_t v = phstore_pull_u64(buf + ofs);
+
+		phstore_push_u64(buf + ofs, ofs == 64 ? v : v & ~7ULL);
+	}
 	phstore_push_u32(buf + 12, phstore_crc32(0, buf + 16, 112));
 }
 
