@@ -36,8 +36,9 @@ void oracle_write(struct sim *s, uint8_t node)
 	struct repl_record rec[2];
 	char keys[2], values[2][24];
 	enum phstore_err err;
-	bool current = nd->epoch == s->vol_epoch &&
-		nd->generation == s->generation;
+	bool same_epoch = nd->epoch == s->vol_epoch;
+	bool current = same_epoch && nd->generation == s->generation;
+	uint64_t floor = repl_floor(nd->core);
 	unsigned int i;
 
 	w.num = 1 + sim_random(s, 4) / 3;
@@ -45,7 +46,7 @@ void oracle_write(struct sim *s, uint8_t node)
 	w.key[1] = w.key[0] + 1;
 	for (i = 0; i < w.num; i++) {
 		unsigned int key = w.key[i];
-		struct sim_copy *v = current ? &s->vol[key] : &nd->mem[key];
+		struct sim_copy *v = same_epoch ? &s->vol[key] : &nd->mem[key];
 
 		if (!current && owner[key] != node) {
 			return;
@@ -58,7 +59,11 @@ void oracle_write(struct sim *s, uint8_t node)
 		} else if (v->there) {
 			w.version[i].seq = 1;
 		} else {
-			w.version[i].seq = repl_floor(nd->core) + 1;
+			w.version[i].seq = floor + 1;
+		}
+		if (!same_epoch && w.version[i].seq <= floor) {
+			/* its store is not the volatile database */
+			w.version[i].seq = floor + 1;
 		}
 		keys[i] = key + 1;
 		snprintf(values[i], sizeof(values[i]), "%llu",
@@ -85,7 +90,7 @@ void oracle_write(struct sim *s, uint8_t node)
 			  (unsigned long long)w.version[i].seq,
 			  w.deleted[i] ? " deletion" : "",
 			  current ? "" : " behind CTDB's back");
-		if (current) {
+		if (same_epoch) {
 			owner[w.key[i]] = node;
 			s->vol[w.key[i]] = (struct sim_copy) {
 				.there = true,

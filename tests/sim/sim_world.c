@@ -83,6 +83,10 @@ static void post(struct sim *s, uint8_t to, const uint8_t *buf, size_t len)
 		return;
 	}
 	s->msg[s->num_msgs].at = s->now + 1 + sim_random(s, s->max_delay);
+	if (!s->calm && sim_random(s, 100) == 0) {
+		/* some come very late, in another epoch even */
+		s->msg[s->num_msgs].at += sim_random(s, 1500);
+	}
 	s->msg[s->num_msgs].to = to;
 	s->msg[s->num_msgs].buf = malloc(len);
 	memcpy(s->msg[s->num_msgs].buf, buf, len);
@@ -458,6 +462,10 @@ static void disturb(struct sim *s)
 		}
 		break;
 	case 7:
+		/* a crash and restart in no time */
+		stop(s, i);
+		start(s, i);
+		break;
 	case 8:
 		cut_links(s);
 		break;

@@ -53,7 +53,9 @@ void repl_on_prepare(struct repl_core *c, const struct repl_hdr *h)
 	began = c->active != 0 && c->active == c->meta.epoch;
 	if (h->epoch > c->meta.promised) {
 		c->meta.promised = h->epoch;
-		repl_save_meta(c);
+		if (!MUTANT(MUT_PROMISE_VOLATILE)) {
+			repl_save_meta(c);
+		}
 		c->att = (struct attempt) {
 			.epoch = h->epoch,
 			.phase = ATT_PROMISED,
