@@ -134,11 +134,12 @@ def free_port():
 class Server:
     """One smbd with its own folder; start() and stop() in pairs."""
 
-    def __init__(self, samba, top, backend, extra=""):
+    def __init__(self, samba, top, backend, extra="", tool=None):
         self.samba = samba
         self.top = top
         self.backend = backend
         self.extra = extra
+        self.tool = tool
         self.port = free_port()
         self.conf = os.path.join(top, "smb.conf")
         self.proc = None
@@ -198,8 +199,17 @@ class Server:
             except OSError:
                 time.sleep(0.05)
         self.stop()
-        raise ServerError("smbd does not listen on port %d, see %s" %
-                          (self.port, self.top))
+        raise ServerError("smbd does not listen on port %d:\n%s" %
+                          (self.port, self.log_tail()))
+
+    def log_tail(self):
+        """The last lines smbd wrote, to be shown when it did not start."""
+        text = b""
+        for name in ("smbd.out", "log.smbd"):
+            if os.path.exists(self.path(name)):
+                with open(self.path(name), "rb") as f:
+                    text += b"\n".join(f.read().splitlines()[-6:])
+        return text.decode(errors="replace")
 
     def alive(self):
         return self.proc is not None and self.proc.poll() is None
@@ -272,7 +282,20 @@ class Server:
             return "%s: upstream's %s was used" % (self.top, twins[0])
         if not files:
             return "%s: no store was made" % store
-        return None
+        return self.verify(store)
+
+    def verify(self, store):
+        """What `phstore verify` says of a stopped server's store."""
+        if self.tool is None or not os.path.exists(self.tool):
+            return None
+        res = subprocess.run(
+            [self.tool, "--offline", "--store", store, "verify"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, check=False)
+        if res.returncode == 0:
+            return None
+        return "phstore verify %s: exit %d: %s" % (
+            store, res.returncode, res.stdout.decode(errors="replace"))
 
     def panics(self):
         """Lines of the logs that tell of a crashed smbd."""
