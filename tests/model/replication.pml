@@ -17,7 +17,7 @@
  * a put or a deletion, by any active node), CR crashes (of one node or all
  * at once), LOST losses of a node for ever (at most K-1 = 1; with BLANK a
  * new node with an empty disk takes its name). A change is written as
- * version (epoch, index).
+ * version (epoch, index). NN is 3 or 5.
  *
  * -DM_... seeds one fault of the protocol; tests/model/run expects each to
  * be found. -DREACH asserts that a state in the last epoch with everything
@@ -582,9 +582,9 @@ inline lose()
 #if NN == 3
 #define NODES(step, y) step(y, 0) step(y, 1) step(y, 2)
 #define ALONE NODE(0) NODE(1) NODE(2)
-#else
-#define NODES(step, y) step(y, 0) step(y, 1) step(y, 2) step(y, 3)
-#define ALONE NODE(0) NODE(1) NODE(2) NODE(3)
+#else /* 5 */
+#define NODES(step, y) step(y, 0) step(y, 1) step(y, 2) step(y, 3) step(y, 4)
+#define ALONE NODE(0) NODE(1) NODE(2) NODE(3) NODE(4)
 #endif
 
 init {
