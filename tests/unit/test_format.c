@@ -12,9 +12,8 @@
  * the fuzz targets there instead (DIR/unit/fixtures, DIR/fuzz/corpus): to be
  * done for a new format version only, and then beside the old ones.
  *
- * Seen to fail with: two fields of the superblock swapped, a number pushed
- * big-endian, the range check of each field left out, the checksum's seed
- * ignored.
+ * Seen to fail with: two fields of the superblock swapped, a key's length
+ * not limited, the seed left out of a segment header's checksum.
  */
 
 #include <setjmp.h>

@@ -7,10 +7,8 @@
  * store with 64 KiB segments.
  *
  * Seen to fail with each of these changes to the store, one at a time:
- *   expected or explicit versions not compared
- *   a multi-operation transaction checked operation by operation as it goes
- *   skip_same comparing lengths only
- *   a freed async request not taken from the list (ASan)
+ *   expected versions not compared; explicit ones not compared
+ *   skip_same not looking at the transaction's own earlier operations
  */
 
 #include <setjmp.h>
