@@ -151,7 +151,8 @@ void repl_synced(struct repl_core *core);
  * above repl_floor() of this node (rule W1).
  *
  * @param[out] pos  ops->reached() will tell it, or ops->fenced()
- * @return BUSY: no epoch is active, or none of CTDB's generation, or too much is unacked; INVALID
+ * @return BUSY: no epoch of CTDB's generation is active or too much is
+ *         unacked; INVALID, TOO_BIG, NO_MEMORY
  */
 enum phstore_err repl_write(struct repl_core *core,
 			    const struct repl_record *recs,

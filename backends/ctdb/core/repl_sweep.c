@@ -9,8 +9,8 @@
  * stream, as it was when PURGE came, is acked: then nothing older of these
  * keys is on its way anywhere. Who writes such a key again begins above the
  * floor, the highest seq forgotten: a PURGE of an older deletion of that key,
- * by another node, may still come and must not win. With a new epoch all tombstones are gone and
- * whatever was under way is dropped.
+ * by another node, may still come and must not win. With a new epoch
+ * all tombstones are gone and whatever was under way is dropped.
  */
 
 #include "repl_private.h"
