@@ -36,9 +36,9 @@
  *   u64 zero
  *
  * Bodies: PROMISE meta; START, COMMIT plan (32 bytes: u32 members, sources,
- * voters, k, flags, u64 generation, 4 bytes zero); PULL a key;
- * PULLED u32 length and key of the request, then records; SHIP items (u32 number of records, records);
- * PURGE, FORGET records; the others none.
+ * voters, k, flags, u64 generation, 4 bytes zero); PULL a key; PULLED u32
+ * length and key of the request, then records; SHIP items (u32 number of
+ * records, records); PURGE, FORGET records; the others none.
  */
 
 #ifndef REPL_WIRE_H
