@@ -11,6 +11,7 @@
 
 # What the programs that start an smbd are given.
 samba_dir = $$(scripts/samba --dir)
+export PHSTORE_RUN ?= $(shell scripts/run-folder)
 
 all:
 	@scripts/build

@@ -12,9 +12,6 @@
 #   tests/unit/*.c tests/crash/*.c       a file with main() is a program of
 #                                        its name, the others are helpers
 #                                        linked into all programs there
-#   tests/sim/*.c                        the same, linked with
-#                                        backends/ctdb/core/*.c, which is not
-#                                        in the library yet
 #   tests/fuzz/*.c                       the same with LLVMFuzzerTestOneInput,
 #                                        only when configured --fuzz
 #   bench/*.c                            the same with main()
@@ -105,15 +102,6 @@ def build(bld):
         return
     for folder in PROGRAM_DIRS:
         programs(bld, folder, 'main', includes, use + ['CMOCKA'])
-    core = bld.path.ant_glob('backends/ctdb/core/*.c')
-    if core and bld.path.ant_glob('tests/sim/*.c'):
-        # with the seeded faults that show the simulator would see them
-        bld.objects(target='ctdb_core', source=core,
-                    defines=['PHSTORE_REPL_MUTANTS'],
-                    includes=includes + ['backends/ctdb/core'], use=use)
-        programs(bld, 'tests/sim', 'main',
-                 includes + ['backends/ctdb/core'], ['ctdb_core'] + use,
-                 defines=['PHSTORE_REPL_MUTANTS'])
     for node in bld.path.ant_glob('bench/preload/*.c'):
         lib = bld.shlib(target='bench/preload/' + node.name[:-2],
                         source=[node], install_path=None)

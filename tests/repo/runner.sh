@@ -8,6 +8,7 @@ set -u
 top=$(cd "$(dirname "$0")/../.." && pwd)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+chmod 755 "$tmp"
 unset PHSTORE_BUILD SETS SAMBA_DIR
 rc=0
 n=0
@@ -59,7 +60,8 @@ given orphan <<<'setsid sleep 31 >/dev/null 2>&1 & sleep 0.1; echo $! >"$TEST_TM
 expect "a process left behind fails" 1 "1 passed, 1 failed" \
 	"left running: [0-9]* sleep 31"
 n=$((n + 1))
-if kill -0 "$(cat "$tmp/build/testtmp/unit/pid")" 2>/dev/null; then
+pid=$(cat "$tmp/build/testtmp/unit/pid")
+if [ -z "$pid" ] || kill -0 "$pid" 2>/dev/null; then
 	echo "not ok $n - and is ended"
 	rc=1
 else
