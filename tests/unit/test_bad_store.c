@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: LGPL-3.0-or-later
  *
  * test-timeout: 300
+ * tidy: long because each case is short and all share the same helpers
  *
  * A good store has 120 records, each in a transaction of its own and
  * written once, in several segments of 64 KiB. Each case damages a copy and
