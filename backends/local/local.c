@@ -304,7 +304,7 @@ static void boot_id_read(char buf[40])
 	}
 	if (n != 36) {
 		/* never equal to another: always start from the disk */
-		snprintf(buf, 40, "%" PRIu64, local_now_ns());
+		snprintf(buf, 40, "%" PRIu64, phstore_now_ns());
 	}
 }
 

@@ -308,7 +308,6 @@ enum phstore_err local_barrier_check(struct phstore *store, uint64_t lsn);
 enum phstore_err local_lead(struct phstore *store, uint64_t lsn);
 void local_served(struct phstore *store, uint64_t wait_ns);
 void local_sync_arrive(struct local_store *ls);
-uint64_t local_now_ns(void);
 int local_mutex_lock(struct local_store *ls, pthread_mutex_t *mutex,
 		     bool *owner_died);
 int local_mutex_init(pthread_mutex_t *mutex);

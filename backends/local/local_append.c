@@ -179,7 +179,6 @@ static int version_cmp(struct phstore_version a, struct phstore_version b)
  * skip: leave it out, *covered is the LSN of what is stored
  */
 static enum phstore_err stage_check(struct local_store *ls,
-				    struct phstore_txn *txn,
 				    const struct phstore_txn_op *top,
 				    const struct phstore_frame_op *op,
 				    struct local_entry *e,
@@ -230,7 +229,6 @@ static enum phstore_err stage_check(struct local_store *ls,
 			*covered = e->end_lsn;
 		}
 	}
-	(void)txn;
 	return PHSTORE_OK;
 }
 
@@ -391,7 +389,7 @@ enum phstore_err local_stage(struct phstore *store,
 		bool skip = false;
 
 		(void)phstore_op_pull(p, txn->len - top->ofs, top->ofs, &op);
-		err = stage_check(ls, txn, top, &op, &e, &skip, &covered);
+		err = stage_check(ls, top, &op, &e, &skip, &covered);
 		if (err != PHSTORE_OK) {
 			goto done;
 		}

@@ -539,7 +539,7 @@ static enum phstore_err write_epoch(struct local_store *ls, uint64_t head)
 enum phstore_err local_recover(struct local_store *ls)
 {
 	struct local_shared *sh = ls->shared;
-	uint64_t start_ns = local_now_ns();
+	uint64_t start_ns = phstore_now_ns();
 	uint64_t cached_head = 0;
 	struct seg_list found = {};
 	struct seg_list log = {};
@@ -653,7 +653,7 @@ enum phstore_err local_recover(struct local_store *ls)
 	}
 done:
 	if (err == PHSTORE_OK) {
-		sh->recovery_us = (local_now_ns() - start_ns) / 1000;
+		sh->recovery_us = (phstore_now_ns() - start_ns) / 1000;
 	}
 	free(found.segs);
 	free(log.segs);

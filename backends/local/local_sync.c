@@ -52,14 +52,6 @@
 /* Segments one group commit syncs; more are left to the next. */
 #define SYNC_SEGS_MAX 64
 
-uint64_t local_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
 int local_mutex_init(pthread_mutex_t *mutex)
 {
 	pthread_mutexattr_t attr;
@@ -174,7 +166,7 @@ static enum phstore_err sync_lead(struct local_store *ls)
 	}
 	local_append_unlock(ls);
 
-	start_ns = local_now_ns();
+	start_ns = phstore_now_ns();
 	for (i = 0; i < num_segs && ret == 0; i++) {
 		ret = sync_segment(ls, &segs[i]);
 	}
@@ -190,7 +182,7 @@ static enum phstore_err sync_lead(struct local_store *ls)
 		sync_latch(ls, errno);
 		return local_latched_error(ls);
 	}
-	ns = local_now_ns() - start_ns;
+	ns = phstore_now_ns() - start_ns;
 
 	PHSTORE_TEST_POINT("sync: synced");
 	atomic_store(&sh->durable, target);
@@ -216,7 +208,7 @@ static void sync_gather(struct local_store *ls)
 	struct local_shared *sh = ls->shared;
 	uint32_t group = atomic_load(&sh->last_group);
 	uint64_t limit = atomic_load(&sh->sync_ns_avg) / 2;
-	uint64_t start = local_now_ns();
+	uint64_t start = phstore_now_ns();
 
 	if (limit > GATHER_MAX_NS) {
 		limit = GATHER_MAX_NS;
@@ -224,7 +216,7 @@ static void sync_gather(struct local_store *ls)
 	atomic_store(&sh->leader_waits, 1);
 	while (atomic_load(&sh->returned) < group) {
 		uint32_t seen = atomic_load(&sh->arrivals);
-		uint64_t past = local_now_ns() - start;
+		uint64_t past = phstore_now_ns() - start;
 
 		if (past >= limit) {
 			break;
@@ -331,7 +323,7 @@ static enum phstore_err sync_wait(struct local_store *ls,
 			return local_latched_error(ls);
 		}
 		if (timeout_ms != 0) {
-			uint64_t past_ns = local_now_ns() - start_ns;
+			uint64_t past_ns = phstore_now_ns() - start_ns;
 			uint64_t limit = timeout_ms * 1000000ULL;
 
 			if (past_ns >= limit) {
@@ -413,12 +405,12 @@ enum phstore_err local_barrier(struct phstore *store,
 	if (err != PHSTORE_OK) {
 		return err;
 	}
-	start_ns = local_now_ns();
+	start_ns = phstore_now_ns();
 	local_sync_arrive(ls);
 	err = sync_wait(ls, lsn, start_ns, timeout_ms, 1);
 	if (err != PHSTORE_OK) {
 		return err;
 	}
-	local_served(store, local_now_ns() - start_ns);
+	local_served(store, phstore_now_ns() - start_ns);
 	return PHSTORE_OK;
 }

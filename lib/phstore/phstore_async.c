@@ -35,7 +35,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Look oneself when nothing was heard for so long. */
@@ -77,14 +76,6 @@ struct barrier_state {
 	uint64_t lsn;
 	uint64_t start_ns;
 };
-
-static uint64_t async_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 static void *waiter_main(void *private_data)
 {
@@ -456,7 +447,7 @@ struct tevent_req *phstore_barrier_send(TALLOC_CTX *mem_ctx,
 		tevent_req_error(req, err);
 		return tevent_req_post(req, ev);
 	}
-	state->start_ns = async_now_ns();
+	state->start_ns = phstore_now_ns();
 	state->channel = channel_get(store, ev);
 	if (tevent_req_nomem(state->channel, req)) {
 		return tevent_req_post(req, ev);
@@ -573,7 +564,7 @@ static void barrier_channel_handler(struct tevent_context *ev,
 			s->channel = NULL;
 			ready = s->req;
 			if (ok) {
-				uint64_t now = async_now_ns();
+				uint64_t now = phstore_now_ns();
 
 				store->ops->served(store, now - s->start_ns);
 				tevent_req_done(ready);

@@ -141,6 +141,9 @@ void phstore_clear_error(void);
 void phstore_log(struct phstore *store, int level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/** @return CLOCK_MONOTONIC in nanoseconds. */
+uint64_t phstore_now_ns(void);
+
 /** @brief To be called first by every entry point. */
 void phstore_check_fork(struct phstore *store);
 

@@ -10,11 +10,20 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const struct phstore_backend_ops *backends[] = {
 	&phstore_backend_local,
 };
+
+uint64_t phstore_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
 
 void phstore_check_fork(struct phstore *store)
 {
