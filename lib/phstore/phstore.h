@@ -84,6 +84,8 @@ enum phstore_err {
 	PHSTORE_ERR_TIMEOUT = 17,	/* barrier not reached in time */
 	PHSTORE_ERR_NOT_SUPPORTED = 18,	/* backend cannot do that */
 	PHSTORE_ERR_FENCED = 19,	/* this node's epoch is over */
+	PHSTORE_ERR_NOT_READY = 20,	/* the sink takes no changes now */
+	PHSTORE_ERR_SINK = 21,		/* belongs to another sink, or to one */
 };
 
 /** How a record has to survive before its transaction is acknowledged. */
@@ -124,11 +126,17 @@ struct phstore_txn;
 #define PHSTORE_OPEN_CREATE		0x01	/* make it if missing */
 #define PHSTORE_OPEN_RDONLY		0x02	/* never write a byte */
 #define PHSTORE_OPEN_ALLOW_VOLATILE	0x04	/* tmpfs is fine */
+#define PHSTORE_OPEN_ANY_SINK		0x08	/* tools: whosoever it is */
 
 /** Options of phstore_open(). Zero means the default everywhere. */
 struct phstore_open_options {
 	uint32_t flags;
-	/* "local" (default), later "ctdb", "rados" */
+	/*
+	 * "local" (default), "ctdb", "rados": the sink the store must belong
+	 * to, see phstore_ship.h. A store that has a sink is not opened as
+	 * "local" (PHSTORE_ERR_SINK), nor the other way round once it was
+	 * used; one with a sink takes changes when its daemon says so.
+	 */
 	const char *backend;
 	/* segment size in bytes for a new store: 64 KiB to 1 GiB, 8 MiB */
 	uint64_t segment_size;
@@ -260,8 +268,16 @@ struct phstore_op_options {
 	 * transaction may.
 	 */
 	bool use_reserve;
+	/*
+	 * With a sink: the newest version of the record the caller has seen
+	 * elsewhere (in a volatile database), {0, 0} for none. A version the
+	 * store gives is above it and above the stored one; skip_same only
+	 * counts if the stored one is not older.
+	 */
+	struct phstore_version seen;
 };
 #define PHSTORE_HAVE_USE_RESERVE 1
+#define PHSTORE_HAVE_SEEN 1
 
 /**
  * @brief Add a put. Key and value are copied.
@@ -294,6 +310,15 @@ enum phstore_err phstore_txn_delete(struct phstore_txn *txn,
  *         (already staged, empty); nothing was changed then
  */
 enum phstore_err phstore_stage(struct phstore_txn *txn, uint64_t *lsn);
+
+/**
+ * @brief The version the i-th operation was staged with.
+ *
+ * With skip_same and nothing changed: that of the stored record. {0, 0}
+ * before phstore_stage() has returned OK.
+ */
+struct phstore_version phstore_txn_version(const struct phstore_txn *txn,
+					   uint16_t i);
 
 /**
  * @brief Would puts of that many bytes be taken now?
@@ -331,6 +356,18 @@ struct tevent_req *phstore_barrier_send(TALLOC_CTX *mem_ctx,
 					struct phstore *store,
 					uint64_t lsn);
 enum phstore_err phstore_barrier_recv(struct tevent_req *req);
+
+/**
+ * @brief As phstore_barrier_send(), for a class; REPLICATED does not wait
+ * for this node's disk. LOCAL is done at once, as REPLICATED is without a
+ * sink.
+ */
+struct tevent_req *phstore_barrier_class_send(TALLOC_CTX *mem_ctx,
+					      struct tevent_context *ev,
+					      struct phstore *store,
+					      uint64_t lsn,
+					      enum phstore_class durability);
+#define PHSTORE_HAVE_BARRIER_CLASS 1
 
 /**
  * @brief Begin the sync that a phstore_barrier_send() will ask for soon.
