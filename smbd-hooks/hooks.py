@@ -210,6 +210,26 @@ static bool phstore_lock_owner_exists(const struct server_id *pid)
 
 """),
 
+    # CLOSE: the locks go before the share mode entry, still under its lock.
+    # A lock whose handle is gone would be nobody's, and stay.
+    hook("close-locks-first", "source3/smbd/close.c",
+         "before", "if (!state->delete_object) {", """
+	if (!state->delete_object && fsp->current_lock_count > 0) {
+		/* close_share_mode_lock_cleanup() removes the entry */
+		return;
+	}
+
+""", scope="function close_share_mode_lock_prepare"),
+
+    hook("close-entry-last", "source3/smbd/close.c",
+         "before", "/* Remove the oplock before potentially deleting the "
+         "file. */", """
+	if (fsp->current_lock_count > 0) {
+		lck_state.cleanup_fn = close_share_mode_lock_cleanup;
+	}
+
+""", scope="function close_remove_share_mode"),
+
     # An open whose smbd died before it could mark it persistent
     hook("scavenge-half-open", "source3/smbd/scavenger.c",
          "before", "if (global != NULL) {", """

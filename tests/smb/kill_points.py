@@ -142,6 +142,13 @@ class Run:
                   "%s: an acknowledged close was undone" % name)
             if back is not None:
                 self.c.tree.close(back)
+            # whoever is told that the handle is gone finds its lock gone
+            fd = self.other.tree.create(name, persistent=False)
+            status = self.other.tree.status_of(self.other.tree.lock,
+                                               fd, 5, 1)
+            check(status == "OK", "%s, point %d: a lock of nobody: %s" % (
+                name, n, status))
+            self.other.tree.close(fd)
         self.free_soon(name)
         return died
 
