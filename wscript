@@ -7,7 +7,8 @@
 # What is built is found, not listed: a new .c file in a folder below needs
 # no change here.
 #
-#   lib/phstore/*.c backends/local/*.c   libphstore.a
+#   lib/phstore/*.c backends/local/*.c   libphstore.a, with
+#   backends/ctdb/client/*.c             the client of ctdbd
 #   tools/phstore*.c                     phstore
 #   tests/unit/*.c tests/crash/*.c       a file with main() is a program of
 #                                        its name, the others are helpers
@@ -27,7 +28,7 @@ VERSION = '0.1'
 top = '.'
 out = 'build'    # scripts/build names another one per variant
 
-LIB_DIRS = ['lib/phstore', 'backends/local']
+LIB_DIRS = ['lib/phstore', 'backends/local', 'backends/ctdb/client']
 PROGRAM_DIRS = ['tests/unit', 'tests/crash', 'bench']
 
 

@@ -16,8 +16,7 @@
  *
  * Rules
  *
- * - Nothing blocks but the two phctdb_record_*() calls, which take no other
- *   lock than a chain lock of the local tdb, without waiting for it.
+ * - Nothing blocks. Chain locks of the local tdb are tried, not waited for.
  * - A length from the wire is compared with what there is before it is used.
  *   A packet that lies about itself ends the connection (event DOWN), since
  *   nothing behind it can be told apart; everything else that is unexpected
@@ -250,63 +249,19 @@ const char *phctdb_db_path(const struct phctdb_db *db);
 /**
  * @brief Read the local copy, which may be older than the dmaster's.
  *
- * @return 0, ENOENT, EIO. @p value may have length 0 (a deleted record).
+ * @return 0, ENOENT, EAGAIN (locked or frozen), EIO. @p value may have length 0
+ * (a deleted record).
  */
 int phctdb_record_read(TALLOC_CTX *mem_ctx, struct phctdb_db *db,
 		       struct phctdb_bytes key, struct phctdb_header *header,
 		       uint8_t **value, size_t *len);
 
-/** One record to be put into the local copy */
-struct phctdb_put {
-	struct phctdb_bytes key;
-	struct phctdb_bytes value;
-	struct phctdb_header header;
-	int result;	/* out: 0, EEXIST (not newer), EAGAIN, EIO */
-};
-
-/**
- * @brief Put copies of another node's records into the local database, so
- * that a recovery which misses that node finds them here. No disk is waited
- * for and no request goes out per record.
- *
- * A record is taken if there is none or its RSN is lower, and never if this
- * node is the dmaster. All of it happens in the generation given: with one
- * chain locked, so that no recovery can freeze the database, ctdbd is asked
- * whether that is still the generation. If it is not, nothing is written.
- *
- * The array, keys and values must stay until the request ends.
- * _recv: 0 (see each result), ESTALE (other generation or recovering),
- * EAGAIN (the database is frozen or the chain busy: send again later),
- * ENOTCONN.
- */
-struct tevent_req *phctdb_apply_send(TALLOC_CTX *mem_ctx,
-				     struct tevent_context *ev,
-				     struct phctdb *c, struct phctdb_db *db,
-				     uint32_t generation,
-				     struct phctdb_put *puts, size_t num);
-int phctdb_apply_recv(struct tevent_req *req);
-
-/**
- * @brief The same for one record through another node's ctdbd.
- *
- * That ctdbd syncs its file within its event loop, which is slow: for
- * repairs, not for the normal way.
- */
-struct tevent_req *phctdb_push_send(TALLOC_CTX *mem_ctx,
-				    struct tevent_context *ev,
-				    struct phctdb *c, uint32_t pnn,
-				    const struct phctdb_db *db,
-				    uint32_t generation,
-				    const struct phctdb_header *header,
-				    struct phctdb_bytes key,
-				    struct phctdb_bytes value);
-int phctdb_push_recv(struct tevent_req *req);
-
 /**
  * Called with the record on this node and locked. Sets @p value to what it
- * shall be and returns true, or returns false to leave it. Must not wait.
+ * shall be and returns true, or returns false to leave it. It may change the
+ * flags of @p header; the RSN is raised by one afterwards. Must not wait.
  */
-typedef bool (*phctdb_update_fn)(const struct phctdb_header *header,
+typedef bool (*phctdb_update_fn)(struct phctdb_header *header,
 				 struct phctdb_bytes old,
 				 struct phctdb_bytes *value,
 				 void *private_data);
