@@ -422,7 +422,8 @@ static void every_packet_survives_its_round_trip(void **state)
 
 	phctdb_header_push(&h, head);
 	assert_int_equal(phctdb_header_pull(head, sizeof(head), &h2), 0);
-	assert_memory_equal(&h, &h2, sizeof(h));
+	assert_true(h2.rsn == h.rsn && h2.dmaster == 2 && h2.reserved == 3 &&
+		    h2.flags == 4);
 	assert_int_equal(phctdb_header_pull(head, sizeof(head) - 1, &h2),
 			 EINVAL);
 }

@@ -36,7 +36,7 @@ struct phctdb {
 	int fd;				/* -1: none */
 	struct tevent_fd *fde;
 	struct tevent_timer *retry;
-	struct tevent_immediate *im;	/* leads to the loss of the connection */
+	struct tevent_immediate *im;	/* to client_down() */
 	uint32_t backoff_ms;
 	uint8_t *in;
 	size_t in_len, in_size;
