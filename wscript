@@ -8,6 +8,7 @@
 # no change here.
 #
 #   lib/phstore/*.c backends/local/*.c   libphstore.a, with
+#   backends/ctdb/*.c                    what smbd's volatile values are
 #   backends/ctdb/client/*.c             the client of ctdbd
 #   tools/phstore*.c                     phstore
 #   tests/unit/*.c tests/crash/*.c       a file with main() is a program of
@@ -28,7 +29,8 @@ VERSION = '0.1'
 top = '.'
 out = 'build'    # scripts/build names another one per variant
 
-LIB_DIRS = ['lib/phstore', 'backends/local', 'backends/ctdb/client']
+LIB_DIRS = ['lib/phstore', 'backends/local', 'backends/ctdb',
+            'backends/ctdb/client']
 PROGRAM_DIRS = ['tests/unit', 'tests/crash', 'bench']
 
 

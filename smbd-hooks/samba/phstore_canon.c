@@ -118,3 +118,75 @@ bool phstore_canon(enum phstore_canon_kind kind, uint8_t *buf, size_t *len)
 	*len = hdr_len + left;
 	return true;
 }
+
+/* Length of what is in front of the data; 0: none, or it does not parse. */
+static size_t prefix_len(enum phstore_canon_kind kind,
+			 const uint8_t *buf, size_t len,
+			 size_t *watch_len, bool *in_use)
+{
+	static const uint8_t nobody[PHSTORE_CANON_SERVER_ID_LEN];
+	size_t ofs = WATCH_HDR_LEN;
+	size_t num;
+	int cmp;
+
+	*watch_len = 0;
+	*in_use = false;
+	if (kind == PHSTORE_CANON_RAW || len < WATCH_HDR_LEN) {
+		return 0;
+	}
+	num = pull_u32(buf);
+	if (num > (len - ofs) / WATCHER_LEN) {
+		return 0;
+	}
+	*in_use = (num != 0);
+	ofs += num * WATCHER_LEN;
+	*watch_len = ofs;
+	if (kind == PHSTORE_CANON_WATCHED || len - ofs < G_LOCK_HDR_LEN) {
+		return ofs;
+	}
+	cmp = memcmp(buf + ofs, nobody, sizeof(nobody));
+	num = pull_u32(buf + ofs + G_LOCK_NUM_SHARED_OFS);
+	ofs += G_LOCK_HDR_LEN;
+	if (num > (len - ofs) / PHSTORE_CANON_SERVER_ID_LEN) {
+		*watch_len = 0;
+		*in_use = false;
+		return 0;
+	}
+	*in_use = *in_use || cmp != 0 || num != 0;
+	return ofs + num * PHSTORE_CANON_SERVER_ID_LEN;
+}
+
+size_t phstore_canon_merge(enum phstore_canon_kind kind,
+			   const uint8_t *old, size_t old_len,
+			   const uint8_t *form, size_t form_len,
+			   uint64_t stamp, uint8_t *out)
+{
+	size_t form_hdr = WATCH_HDR_LEN;
+	size_t watch_len = 0;
+	bool in_use = false;
+	size_t keep;
+	size_t i;
+
+	keep = prefix_len(kind, old, old_len, &watch_len, &in_use);
+	if (!in_use) {
+		/* nobody is there: the form is a whole value */
+		if (form_len != 0) {
+			memcpy(out, form, form_len);
+		}
+		return form_len;
+	}
+	memcpy(out, old, keep);
+	if (kind == PHSTORE_CANON_G_LOCK && keep > watch_len) {
+		uint8_t *p = out + watch_len + PHSTORE_CANON_SERVER_ID_LEN + 8;
+
+		for (i = 0; i < 8; i++) {
+			p[i] ^= (uint8_t)(stamp >> (8 * i));
+		}
+		form_hdr += G_LOCK_HDR_LEN;
+	}
+	if (form_len <= form_hdr) {
+		return keep;
+	}
+	memcpy(out + keep, form + form_hdr, form_len - form_hdr);
+	return keep + form_len - form_hdr;
+}

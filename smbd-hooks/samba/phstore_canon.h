@@ -36,4 +36,20 @@ enum phstore_canon_kind phstore_canon_kind_of(const char *table);
  */
 bool phstore_canon(enum phstore_canon_kind kind, uint8_t *buf, size_t *len);
 
+/**
+ * @brief Put the durable form of another moment into a volatile value: who
+ * waits for or holds the record now stays, the data is replaced.
+ *
+ * @param[in]  old    the volatile value; what does not parse is ignored
+ * @param[in]  form   the durable form; form_len 0: nothing survives
+ * @param[in]  stamp  mixed into the data's epoch, so that who remembers the
+ *                    data by its epoch notices
+ * @param[out] out    room for old_len + form_len bytes
+ * @return bytes in out
+ */
+size_t phstore_canon_merge(enum phstore_canon_kind kind,
+			   const uint8_t *old, size_t old_len,
+			   const uint8_t *form, size_t form_len,
+			   uint64_t stamp, uint8_t *out);
+
 #endif /* PHSTORE_CANON_H */
