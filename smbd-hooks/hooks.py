@@ -31,6 +31,7 @@ HOOKS = [
                             lib/dbwrap/dbwrap_phstore.c
                             lib/dbwrap/dbwrap_phstore_value.c
                             lib/dbwrap/dbwrap_phstore_store.c
+                            lib/dbwrap/dbwrap_phstore_inflight.c
                             lib/dbwrap/dbwrap_phstore_recover.c
                             ../lib/dbwrap/phstore_canon.c
 """, scope="block bld.SAMBA3_SUBSYSTEM('TDB_LIB'"),
@@ -47,6 +48,16 @@ HOOKS = [
          "after", "smbd/smb2_server.c",
          "                          smbd/phstore_smbd.c",
          scope="block bld.SAMBA3_LIBRARY('smbd_base'"),
+
+    hook("child-gone-include", "source3/smbd/server.c",
+         "after", '#include "locking/leases_db.h"',
+         '#include "lib/dbwrap/dbwrap_phstore.h"'),
+
+    hook("child-gone", "source3/smbd/server.c",
+         "before", "for (child = parent->children; child != NULL; "
+         "child = child->next) {",
+         "	dbwrap_phstore_child_gone(pid);",
+         scope="function remove_child_pid"),
 
     hook("build-bench", "source3/wscript_build",
          "after", "bld.RECURSE('torture')",

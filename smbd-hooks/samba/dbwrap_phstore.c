@@ -16,7 +16,8 @@
  *   can rely on its LSN being at or below the head of the log.
  * - The volatile database is the truth while the node is up. A process that
  *   dies between the two steps leaves a staged change that nobody saw and
- *   nobody was told of; the next store of the record stages all of it again.
+ *   nobody was told of; the next store of the record stages all of it again,
+ *   and smbd's parent does at once (dbwrap_phstore_inflight.c).
  * - A change the store refuses is not made in the volatile database either.
  *   Where the caller can not be told (removals, locks, share modes) this
  *   process ends as if killed, see dbwrap_phstore_failed(). It seldom comes
@@ -305,10 +306,42 @@ static void db_phstore_undo(struct db_phstore_ctx *ctx, TDB_DATA key)
 	}
 }
 
-static NTSTATUS db_phstore_storev(struct db_record *rec,
-				  const TDB_DATA *dbufs,
-				  int num_dbufs,
-				  int flag)
+void dbwrap_phstore_restage(struct db_context *db, TDB_DATA key)
+{
+	struct db_phstore_ctx *ctx = db_phstore_ctx_of(db);
+	TALLOC_CTX *frame = talloc_stackframe();
+	struct db_record *rec = NULL;
+	TDB_DATA form = {};
+	enum phstore_err err;
+	size_t len = 0;
+	NTSTATUS status;
+
+	rec = db_phstore_fetch_locked(db, frame, key);
+	if (rec == NULL) {
+		DBG_ERR("%s: no lock on a killed smbd's record\n",
+			ctx->table);
+		goto done;
+	}
+	if (rec->flags.persistent) {
+		status = db_phstore_form(ctx, &rec->value, 1, &form, &len);
+		if (!NT_STATUS_IS_OK(status)) {
+			DBG_ERR("%s: %s\n", ctx->table, nt_errstr(status));
+			goto done;
+		}
+	}
+	err = dbwrap_phstore_stage(
+		ctx, key, form.dsize != 0 ? &form : NULL, true);
+	if (err != PHSTORE_OK) {
+		dbwrap_phstore_failed(ctx, "restage", err, false);
+	}
+done:
+	TALLOC_FREE(frame);
+}
+
+static NTSTATUS db_phstore_do_storev(struct db_record *rec,
+				     const TDB_DATA *dbufs,
+				     int num_dbufs,
+				     int flag)
 {
 	struct db_phstore_rec *prec = rec->private_data;
 	static const uint8_t zeros[DB_PHSTORE_PAD_OPEN] = {};
@@ -382,7 +415,26 @@ static NTSTATUS db_phstore_storev(struct db_record *rec,
 	return NT_STATUS_OK;
 }
 
-static NTSTATUS db_phstore_delete(struct db_record *rec)
+static NTSTATUS db_phstore_storev(struct db_record *rec,
+				  const TDB_DATA *dbufs,
+				  int num_dbufs,
+				  int flag)
+{
+	struct db_phstore_rec *prec = rec->private_data;
+	bool matters = rec->flags.persistent ||
+		       (flag & DBWRAP_STORE_PERSISTENT) != 0;
+	NTSTATUS status;
+
+	if (!matters) {
+		return db_phstore_do_storev(rec, dbufs, num_dbufs, flag);
+	}
+	dbwrap_phstore_inflight_begin(prec->ctx->inflight_idx, rec->key);
+	status = db_phstore_do_storev(rec, dbufs, num_dbufs, flag);
+	dbwrap_phstore_inflight_end();
+	return status;
+}
+
+static NTSTATUS db_phstore_do_delete(struct db_record *rec)
 {
 	struct db_phstore_rec *prec = rec->private_data;
 	struct db_phstore_ctx *ctx = prec->ctx;
@@ -419,6 +471,20 @@ static NTSTATUS db_phstore_delete(struct db_record *rec)
 
 	rec->flags.persistent = false;
 	return NT_STATUS_OK;
+}
+
+static NTSTATUS db_phstore_delete(struct db_record *rec)
+{
+	struct db_phstore_rec *prec = rec->private_data;
+	NTSTATUS status;
+
+	if (!rec->flags.persistent) {
+		return db_phstore_do_delete(rec);
+	}
+	dbwrap_phstore_inflight_begin(prec->ctx->inflight_idx, rec->key);
+	status = db_phstore_do_delete(rec);
+	dbwrap_phstore_inflight_end();
+	return status;
 }
 
 struct db_phstore_traverse_state {
@@ -652,6 +718,12 @@ static const char *db_phstore_table_name(TALLOC_CTX *mem_ctx,
 	return talloc_strndup(mem_ctx, base, MIN(len, PHSTORE_TABLE_MAX));
 }
 
+static int db_phstore_ctx_destructor(struct db_phstore_ctx *ctx)
+{
+	dbwrap_phstore_inflight_remove(ctx->inflight_idx);
+	return 0;
+}
+
 struct db_context *db_open_phstore(TALLOC_CTX *mem_ctx,
 				   const char *name,
 				   int hash_size,
@@ -758,6 +830,8 @@ struct db_context *db_open_phstore(TALLOC_CTX *mem_ctx,
 		errno = EIO;
 		return NULL;
 	}
+	ctx->inflight_idx = dbwrap_phstore_inflight_add(db);
+	talloc_set_destructor(ctx, db_phstore_ctx_destructor);
 	return db;
 
 nomem:

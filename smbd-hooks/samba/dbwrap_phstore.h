@@ -48,6 +48,14 @@ NTSTATUS dbwrap_phstore_room(void);
 void dbwrap_phstore_set_fatal(void (*fn)(const char *reason));
 
 /**
+ * @brief smbd's parent: this child has ended, and was reaped.
+ *
+ * Puts right what a killed child was in the middle of. May wait for the lock
+ * of one record.
+ */
+void dbwrap_phstore_child_gone(pid_t pid);
+
+/**
  * @brief Is this database one of ours?
  *
  * True also for a configuration that is wrong: db_open_phstore() then

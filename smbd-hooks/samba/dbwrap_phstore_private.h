@@ -40,7 +40,14 @@ struct db_phstore_ctx {
 	bool put_must_work;
 	/* the durable form of a value is built here */
 	uint8_t *scratch;
+	/* names this database to smbd's parent; 0: it does not know it */
+	unsigned inflight_idx;
 };
+
+/* dbwrap_phstore.c */
+
+/* Stage what the volatile database has of this record, if it differs. */
+void dbwrap_phstore_restage(struct db_context *db, TDB_DATA key);
 
 /* dbwrap_phstore_value.c */
 
@@ -68,6 +75,14 @@ enum phstore_err dbwrap_phstore_stage(const struct db_phstore_ctx *ctx,
 				      const TDB_DATA *value,
 				      bool releases);
 enum phstore_err dbwrap_phstore_sync(void);
+
+/* dbwrap_phstore_inflight.c */
+
+unsigned dbwrap_phstore_inflight_add(struct db_context *db);
+void dbwrap_phstore_inflight_remove(unsigned idx);
+/* Around staging a record's change and storing it in the volatile database. */
+void dbwrap_phstore_inflight_begin(unsigned idx, TDB_DATA key);
+void dbwrap_phstore_inflight_end(void);
 
 /* dbwrap_phstore_recover.c */
 

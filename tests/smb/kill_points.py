@@ -9,7 +9,9 @@
 # smbds living on, once with all of them killed and started again.
 #
 # What is feared: what was acknowledged is gone; what was closed is back; a
-# lock or share mode that belongs to nobody keeps others off the file.
+# lock or share mode that belongs to nobody keeps others off the file. Or is in
+# the store only, from a smbd that died between staging a change and making it
+# visible, and would keep them off after the next restart.
 
 import os
 import subprocess
@@ -26,7 +28,7 @@ from phlab import check  # noqa: E402
 
 MOST = 60
 # at least: 3 for each record staged
-POINTS = {"open": 6, "lock": 3, "close": 9}
+POINTS = {"open": 6, "lock": 3, "lock given up": 3, "close": 9}
 TIMEOUT_MSEC = 1000
 
 
@@ -84,6 +86,23 @@ class Run:
                 name, smb2.status_name(p.status)))
             time.sleep(0.1)
 
+    def nothing_stored(self, name, n):
+        """
+        Everything is closed: the store must not know better. Asked while
+        smbd is up, when it would find out sooner or later.
+        """
+        end = time.monotonic() + 5
+        while True:
+            left = [r["table"] for r in
+                    self.server.phstore_json("dump")["records"]
+                    if r["table"] in ("brlock", "locking",
+                                      "smbXsrv_open_global")]
+            if not left:
+                return
+            check(time.monotonic() < end,
+                  "%s, point %d: left in the store: %s" % (name, n, left))
+            time.sleep(0.05)
+
     def at_open(self, name, n):
         guid = uuid.uuid4().bytes
         sent = []
@@ -107,6 +126,18 @@ class Run:
         if op is not None:
             self.c.tree.close(op)
         self.free_soon(name)
+        return died
+
+    def at_lock_given_up(self, name, n):
+        """The owner closes its handle; nobody else asks for a lock."""
+        op = self.open(name)
+        _, died = self.fire(n, lambda: self.c.tree.lock_send(op, 0, 10))
+        if died:
+            op = self.c.tree.reconnect(op)
+        status = self.c.tree.status_of(self.c.tree.unlock, op, 0, 10)
+        check(status in ("OK", "RANGE_NOT_LOCKED"), status)
+        self.c.tree.close(op)
+        self.nothing_stored(name, n)
         return died
 
     def at_lock(self, name, n):
@@ -175,6 +206,7 @@ def main():
         server.start()
         run = Run(server, gun, all_die)
         for what, fn in (("open", run.at_open), ("lock", run.at_lock),
+                         ("lock given up", run.at_lock_given_up),
                          ("close", run.at_close)):
             n = 1
             while fn("%s-%d" % (what, n), n):

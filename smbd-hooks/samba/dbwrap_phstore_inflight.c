@@ -1,0 +1,169 @@
+/*
+ * phstore: what a killed smbd was in the middle of
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * A change of a record is made in two places, the log and the volatile
+ * database, under the record's lock. A process killed in between leaves them
+ * different. The next change of the record stages all of it again, but there
+ * may be none: a client asks for a lock, its smbd dies, the client comes
+ * back, finds its handle without the lock and closes it, and nobody touches
+ * the file's locks any more. While the node is up the volatile database is
+ * the truth; after all smbds died the log is, with a lock of nobody in it.
+ *
+ * So each process notes the record it is about to change in a slot of memory
+ * it shares with smbd's parent, and when the parent reaps a killed child it
+ * stages what the volatile database has of that record.
+ *
+ * The memory is mapped by who opens the first database, which is the parent,
+ * before it forks. A slot is claimed at a process's first change and free
+ * again when the process was reaped. Children of a dead parent have nobody
+ * who looks; they end soon after it.
+ */
+
+#include "includes.h"
+#include "system/filesys.h"
+#include <sys/mman.h>
+#include <stdatomic.h>
+#include "lib/dbwrap/dbwrap.h"
+#include "lib/dbwrap/dbwrap_phstore_private.h"
+
+#define INFLIGHT_SLOTS 4096
+#define INFLIGHT_KEY_MAX 104
+#define INFLIGHT_DBS 4
+
+struct inflight_slot {
+	_Atomic uint32_t db;	/* 0: nothing, else 1 + index in dbs */
+	uint32_t key_len;
+	uint8_t key[INFLIGHT_KEY_MAX];
+};
+
+struct inflight_map {
+	_Atomic uint32_t pids[INFLIGHT_SLOTS];	/* 0: free */
+	struct inflight_slot slots[INFLIGHT_SLOTS];
+};
+
+static struct {
+	struct inflight_map *map;
+	struct db_context *dbs[INFLIGHT_DBS];
+	struct inflight_slot *mine;
+	pid_t mine_pid;
+} inflight;
+
+unsigned dbwrap_phstore_inflight_add(struct db_context *db)
+{
+	unsigned i;
+
+	if (inflight.map == NULL) {
+		void *p = mmap(NULL,
+			       sizeof(struct inflight_map),
+			       PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS,
+			       -1,
+			       0);
+		if (p == MAP_FAILED) {
+			DBG_ERR("phstore: no memory for the changes in "
+				"flight: %s\n", strerror(errno));
+			return 0;
+		}
+		inflight.map = p;
+	}
+	for (i = 0; i < INFLIGHT_DBS; i++) {
+		if (inflight.dbs[i] == NULL) {
+			inflight.dbs[i] = db;
+			return i + 1;
+		}
+	}
+	return 0;
+}
+
+void dbwrap_phstore_inflight_remove(unsigned idx)
+{
+	if (idx != 0) {
+		inflight.dbs[idx - 1] = NULL;
+	}
+}
+
+static void inflight_claim(pid_t pid)
+{
+	unsigned i;
+
+	inflight.mine = NULL;
+	inflight.mine_pid = pid;
+
+	for (i = 0; i < INFLIGHT_SLOTS; i++) {
+		unsigned n = ((unsigned)pid + i) % INFLIGHT_SLOTS;
+		uint32_t none = 0;
+		bool ok;
+
+		ok = atomic_compare_exchange_strong(
+			&inflight.map->pids[n], &none, (uint32_t)pid);
+		if (ok) {
+			inflight.mine = &inflight.map->slots[n];
+			return;
+		}
+	}
+	DBG_NOTICE("phstore: more than %d processes change records\n",
+		   INFLIGHT_SLOTS);
+}
+
+void dbwrap_phstore_inflight_begin(unsigned idx, TDB_DATA key)
+{
+	struct inflight_slot *s = NULL;
+	pid_t pid = getpid();
+
+	if (inflight.map == NULL || idx == 0) {
+		return;
+	}
+	if (inflight.mine_pid != pid) {
+		inflight_claim(pid);
+	}
+	s = inflight.mine;
+	if (s == NULL || key.dsize > sizeof(s->key)) {
+		return;
+	}
+	memcpy(s->key, key.dptr, key.dsize);
+	s->key_len = key.dsize;
+	atomic_store(&s->db, idx);
+}
+
+void dbwrap_phstore_inflight_end(void)
+{
+	if (inflight.mine != NULL && inflight.mine_pid == getpid()) {
+		atomic_store(&inflight.mine->db, 0);
+	}
+}
+
+void dbwrap_phstore_child_gone(pid_t pid)
+{
+	unsigned i;
+
+	if (inflight.map == NULL) {
+		return;
+	}
+	for (i = 0; i < INFLIGHT_SLOTS; i++) {
+		unsigned n = ((unsigned)pid + i) % INFLIGHT_SLOTS;
+		struct inflight_slot *s = &inflight.map->slots[n];
+		uint32_t owner = atomic_load(&inflight.map->pids[n]);
+		uint32_t idx;
+
+		if (owner != (uint32_t)pid) {
+			continue;
+		}
+		idx = atomic_load(&s->db);
+		if (idx > 0 && idx <= INFLIGHT_DBS &&
+		    inflight.dbs[idx - 1] != NULL &&
+		    s->key_len <= sizeof(s->key))
+		{
+			TDB_DATA key = {
+				.dptr = s->key,
+				.dsize = s->key_len,
+			};
+
+			dbwrap_phstore_restage(inflight.dbs[idx - 1], key);
+		}
+		atomic_store(&s->db, 0);
+		atomic_store(&inflight.map->pids[n], 0);
+		return;
+	}
+}
