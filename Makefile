@@ -3,7 +3,7 @@
 #
 # SPDX-License-Identifier: LGPL-3.0-or-later
 
-.PHONY: all samba samba-dir demo run stop test bench tidy clean help
+.PHONY: all samba samba-dir demo run stop cluster cluster-stop test bench tidy clean help
 .DEFAULT_GOAL := all
 
 # Variables given to make (SAMBA_DIR=... SANITIZE=...) are in the environment of
@@ -31,6 +31,12 @@ run: all samba
 stop:
 	@tests/lab/stop
 
+cluster: all samba
+	@SAMBA_DIR="$(samba_dir)" tests/cluster/up
+
+cluster-stop:
+	@tests/cluster/down
+
 test:
 	@scripts/setup build test
 	@tests/run $(SETS)
@@ -52,6 +58,8 @@ help:
 	@echo 'make demo       a CA share survives kill -9: a story in one minute'
 	@echo 'make run        leave a CA server running on loopback'
 	@echo 'make stop       end it'
+	@echo 'make cluster    three nodes in network namespaces (NODES=, BACKEND=none)'
+	@echo 'make cluster-stop  end them'
 	@echo 'make test       every test (SETS="unit crash fuzz smb torture")'
 	@echo 'make bench      benchmarks against upstream'"'"'s own storage'
 	@echo 'make tidy       licence headers, line lengths and the like'

@@ -1,0 +1,626 @@
+# The cluster lab: N nodes with ctdbd, phstored and smbd each
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# What it is: Cluster brings up nodes of the built Samba tree ($SAMBA_DIR) in
+# network namespaces (netns.py), with one shared folder, a cluster lock and
+# public addresses that ctdb moves; a node can be killed, stopped, paused, cut
+# off and started again. phlab.Client takes a Node as its server.
+#
+# Its rules:
+# - Everything lies below one work folder on a disk.
+# - Processes are found by their network namespace. All are gone, and the
+#   namespaces too, when the process that made the cluster ends; if it is
+#   killed, when the next cluster is made. Exception: detach().
+# - The making process moves into the hub's namespace: it is a client.
+#
+# Storage: backend "none" is Samba's own, durability full_outage or
+# partial_outage; "ctdb" is ours, with phstored on each node.
+
+import atexit
+import hashlib
+import json
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lab"))
+import phlab		# noqa: E402
+import netns		# noqa: E402
+
+PORT = 445
+
+# Found sooner: what docs/CLUSTER.md advises
+QUICK = {"KeepaliveInterval": 1, "KeepaliveLimit": 3}
+
+CTDB_CONF = """[logging]
+	location = file:{dir}/log.ctdb
+	log level = {log_level}
+[cluster]
+	cluster lock = !{bin}/ctdb_mutex_fcntl_helper {top}/lock/cluster.lock 2
+	node address = {address}
+	leader timeout = {leader_timeout}
+[database]
+	volatile database directory = {dir}/db/volatile
+	persistent database directory = {dir}/db/persistent
+	state database directory = {dir}/db/state
+"""
+
+SMB_CONF = """# written by tests/cluster/clusterlab.py
+[global]
+	server role = standalone server
+	clustering = yes
+	ctdbd socket = {dir}/run/ctdbd.socket
+	netbios name = PHCLUSTER
+	workgroup = WORKGROUP
+	interfaces = eth0 lo
+	bind interfaces only = no
+	smb ports = {port}
+	disable netbios = yes
+	rpc start on demand helpers = {helpers}
+	load printers = no
+	printcap name = /dev/null
+	private dir = {dir}/private
+	lock directory = {dir}/lock
+	state directory = {dir}/state
+	cache directory = {dir}/cache
+	pid directory = {dir}/pid
+	ncalrpc dir = {dir}/ncalrpc
+	usershare path =
+	passdb backend = tdbsam
+	username map = {top}/username.map
+	map to guest = never
+	log file = {dir}/log.smbd
+	log level = {log_level}
+	max log size = 0
+	panic action =
+	server min protocol = SMB2_02
+	persistent handles = yes
+	smb3 directory leases = yes
+	smbd:FSCTL_SMBTORTURE = yes
+	smbd:suicide mode = yes
+	clusteredmember:stop_node = {top}/ctl stop
+	clusteredmember:start_node = {top}/ctl start
+	kernel oplocks = no
+	kernel share modes = no
+	posix locking = no
+	read only = no
+	admin users = {user}
+	phstore:backend = {backend}
+	phstore:path = {dir}/phstore
+"""
+
+# The event script of the lab for addresses; ctdb's own reads /sys, which
+# knows nothing of namespaces.
+ADDRESSES = """#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+case $1 in
+takeip) ip addr add "$3/$4" dev "$2" 2>/dev/null || true ;;
+releaseip) ip addr del "$3/$4" dev "$2" 2>/dev/null || true ;;
+esac
+exit 0
+"""
+
+
+def programs_missing():
+    """None, or what the tree lacks to run a cluster."""
+    folder = os.path.join(phlab.samba_dir(), "bin")
+    for name in ("ctdbd", "ctdb", "ctdb_mutex_fcntl_helper", "ctdb-eventd",
+                 "smbd", "smbpasswd"):
+        if not os.path.exists(os.path.join(folder, name)):
+            return "%s was not built in %s" % (name, phlab.samba_dir())
+    return None
+
+
+def run_folder():
+    """Where `make cluster` keeps its cluster."""
+    return os.path.abspath(os.environ.get(
+        "PHSTORE_RUN", os.path.join(phlab.TOP, "build", "run")) + "-cluster")
+
+
+def run_tag(folder):
+    """What its namespaces are called: the same for the same folder."""
+    return "run" + hashlib.sha256(folder.encode()).hexdigest()[:6]
+
+
+def default_backend():
+    """ctdb where its daemon was built, else Samba's own storage."""
+    return "ctdb" if os.path.exists(
+        os.path.join(phlab.build_dir(), "phstored")) else "none"
+
+
+def need_cluster():
+    """Skip the test unless a cluster can be brought up here."""
+    why = netns.usable() or programs_missing()
+    if why:
+        raise phlab.Skip(why)
+
+
+class Node:
+    """One node: its programs, and what can happen to it."""
+
+    def __init__(self, cluster, pnn):
+        self.cluster = cluster
+        self.pnn = pnn
+        self.dir = os.path.join(cluster.dir, "n%d" % pnn)
+        self.ns = cluster.net.node(pnn)
+        self.host = cluster.net.address(pnn)
+        self.port = PORT
+        self.user = phlab.USER
+        self.password = phlab.PASSWORD
+        self.conf = os.path.join(self.dir, "smb.conf")
+        self.store = os.path.join(self.dir, "phstore")
+        self.paused = False
+        self.procs = {}
+
+    # ---- programs
+
+    def run(self, *argv, timeout=60, check=False, **kw):
+        """Run a program on this node."""
+        return subprocess.run(
+            ["nsenter", "--net=" + os.path.join(netns.RUN, self.ns)] +
+            list(argv), capture_output=True, text=True, timeout=timeout,
+            check=check, env=self.env(), **kw)
+
+    def env(self):
+        env = dict(os.environ, CTDB_TEST_MODE="yes", CTDB_BASE=self.dir,
+                   CTDB_TEST_HELPER_BINDIR=self.cluster.bin,
+                   CTDB=os.path.join(self.cluster.bin, "ctdb"))
+        env["PATH"] = self.cluster.bin + ":" + env.get("PATH", "/usr/bin")
+        env["PHSTORE_BUILD"] = phlab.build_dir()
+        env["PHSTORE_STORE"] = self.store
+        env.update(self.cluster.env)
+        return env
+
+    def spawn(self, name, *argv, env=None):
+        full = self.env()
+        full.update(env or {})
+        with open(os.path.join(self.dir, "stdout." + name), "ab") as out:
+            self.procs[name] = subprocess.Popen(
+                ["nsenter", "--net=" + os.path.join(netns.RUN, self.ns)] +
+                list(argv), stdin=subprocess.DEVNULL, stdout=out,
+                stderr=subprocess.STDOUT, start_new_session=True, env=full)
+        return self.procs[name]
+
+    def ctdb(self, *args, timeout=30):
+        return self.run(os.path.join(self.cluster.bin, "ctdb"), *args,
+                        timeout=timeout)
+
+    def phstore(self, *args, timeout=30):
+        return self.run(os.path.join(phlab.build_dir(), "phstore"),
+                        "--store", self.store, *args, timeout=timeout)
+
+    def pids(self):
+        return netns.pids(self.ns)
+
+    def running(self, name):
+        """Pids of the program of this name that spawn() started."""
+        p = self.procs.get(name)
+        return [] if p is None or p.poll() is not None else \
+            phlab.session_pids(p.pid)
+
+    # ---- files
+
+    def write_files(self):
+        c = self.cluster
+        for name in ("run", "var", "db/volatile", "db/persistent",
+                     "db/state", "private", "lock", "state", "cache", "pid",
+                     "ncalrpc", "events/legacy", "share/events/legacy"):
+            os.makedirs(os.path.join(self.dir, name), exist_ok=True)
+        os.chmod(os.path.join(self.dir, "private"), 0o700)
+        values = dict(dir=self.dir, top=c.dir, bin=c.bin, port=PORT,
+                      address=self.host, user=c.unix_user,
+                      leader_timeout=c.leader_timeout, backend=c.backend)
+        write(self.dir, "ctdb.conf", CTDB_CONF.format(
+            log_level="NOTICE", **values))
+        write(self.dir, "nodes", "".join(
+            c.net.address(i) + "\n" for i in range(c.count)))
+        write(self.dir, "public_addresses", "".join(
+            "%s/24 eth0\n" % c.net.public(k) for k in range(c.publics)))
+        write(self.dir, "ctdb.tunables", "".join(
+            "%s=%s\n" % item for item in c.tunables.items()))
+        write(self.dir, "events/legacy/10.addresses.script", ADDRESSES,
+              0o755)
+        if c.backend == "ctdb":
+            target = os.path.join(self.dir, "events/legacy",
+                                  "40.phstore.script")
+            shutil.copy(os.path.join(phlab.TOP, "events/phstore.script"),
+                        target)
+            os.chmod(target, 0o755)
+        text = SMB_CONF.format(log_level=c.log_level, helpers="yes"
+                               if c.witness else "no", **values)
+        if c.backend == "none" and c.durability:
+            text += "\tpersistent handles durability = %s\n" % c.durability
+        text += "".join("\t%s\n" % line for line in c.global_options)
+        text += phlab.SHARES.format(share=c.share) + c.shares
+        write(self.dir, "smb.conf", text)
+
+    # ---- what can happen to it
+
+    def start_ctdb(self):
+        self.write_files()
+        self.spawn("ctdbd", os.path.join(self.cluster.bin, "ctdbd"), "-i")
+
+    def start_phstored(self):
+        if self.cluster.backend == "ctdb":
+            self.spawn("phstored", *self.cluster.phstored_argv(self))
+
+    def start_smbd(self):
+        env = {}
+        if self.cluster.preload:
+            env["LD_PRELOAD"] = self.cluster.preload
+        self.spawn("smbd", os.path.join(self.cluster.bin, "smbd"), "-s",
+                   self.conf, "-F", "--no-process-group", env=env)
+
+    def start(self, wait=True):
+        """All of it, as a machine that boots."""
+        self.start_ctdb()
+        self.start_phstored()
+        self.wait_ctdb()
+        self.start_smbd()
+        if wait:
+            self.wait_smbd()
+
+    def kill9(self):
+        """Power is gone: SIGKILL to everything at once."""
+        netns.kill_all(self.ns)
+        for p in self.procs.values():
+            p.wait()
+        self.procs = {}
+        self.paused = False
+        # what the kernel of a machine that dies forgets
+        for k in range(self.cluster.publics):
+            netns.ip("addr", "del", self.cluster.net.public(k) + "/24",
+                     "dev", "eth0", ns=self.ns, check=False)
+
+    def kill9_program(self, name):
+        p = self.procs.pop(name, None)
+        if p is not None:
+            phlab.kill_session(p.pid)
+            p.wait()
+
+    def stop(self, timeout=60.0):
+        """A planned stop: smbd, ctdb (which runs its scripts), phstored."""
+        self.stop_program("smbd")
+        self.ctdb("shutdown")
+        self.stop_program("ctdbd", signal_it=False, timeout=timeout)
+        self.stop_program("phstored")
+        self.kill9()
+
+    def stop_program(self, name, signal_it=True, timeout=30.0):
+        p = self.procs.pop(name, None)
+        if p is None:
+            return
+        if signal_it and p.poll() is None:
+            p.terminate()
+        end = time.monotonic() + timeout
+        while phlab.session_pids(p.pid):
+            p.poll()
+            if time.monotonic() > end:
+                phlab.kill_session(p.pid)
+                p.wait()
+                raise phlab.LabError("%s of node %d did not stop cleanly" %
+                                     (name, self.pnn))
+            time.sleep(0.01)
+        p.wait()
+
+    def pause(self):
+        self.paused = True
+        for pid in self.pids():
+            phlab.signal_pid(pid, phlab.signal.SIGSTOP)
+
+    def resume(self):
+        for pid in self.pids():
+            phlab.signal_pid(pid, phlab.signal.SIGCONT)
+        self.paused = False
+
+    def cut(self):
+        self.cluster.net.partition(self.pnn)
+
+    def mend(self):
+        self.cluster.net.heal(self.pnn)
+
+    # ---- waiting for it
+
+    def is_ok(self):
+        """ctdb says NORMAL and OK for this node, as seen by itself."""
+        r = self.ctdb("-X", "nodestatus", "all")
+        row = nodestatus(r.stdout).get(self.pnn)
+        if row is None or row != "OK":
+            return False
+        r = self.ctdb("status")
+        return "Recovery mode:NORMAL" in r.stdout
+
+    def wait_ctdb(self, timeout=60.0):
+        wait_for(self.is_ok, timeout,
+                 lambda: "node %d is not OK:\n%s%s" % (
+                     self.pnn, self.ctdb("status").stdout,
+                     self.tail("log.ctdb")))
+
+    def wait_smbd(self, timeout=60.0):
+        def listens():
+            if self.procs["smbd"].poll() is not None:
+                raise phlab.LabError("smbd of node %d ended:\n%s" %
+                                     (self.pnn, self.tail("log.smbd")))
+            try:
+                socket.create_connection((self.host, PORT), 0.5).close()
+                return True
+            except OSError:
+                return False
+        wait_for(listens, timeout,
+                 lambda: "smbd of node %d does not listen:\n%s" %
+                 (self.pnn, self.tail("log.smbd")))
+
+    def log_text(self):
+        return "".join(read(self.dir, name) for name in
+                       ("log.smbd", "stdout.smbd"))
+
+    def tail(self, name, lines=30):
+        return "\n".join(read(self.dir, name).splitlines()[-lines:])
+
+    def panicked(self):
+        return [line for line in self.log_text().splitlines()
+                if "PANIC" in line or "INTERNAL ERROR" in line]
+
+
+def nodestatus(text):
+    """{pnn: "OK" or its flags} of `ctdb -X nodestatus all`."""
+    found = {}
+    head = None
+    for line in text.splitlines():
+        fields = line.strip("|").split("|")
+        if fields and fields[0] == "Node":
+            head = fields
+        elif head and len(fields) >= len(head) - 1 and fields[0].isdigit():
+            flags = [name for name, value in zip(head[2:], fields[2:])
+                     if value == "1"]
+            found[int(fields[0])] = "|".join(flags) or "OK"
+    return found
+
+
+def wait_for(fn, timeout, what):
+    end = time.monotonic() + timeout
+    while True:
+        if fn():
+            return
+        if time.monotonic() > end:
+            raise phlab.LabError(what())
+        time.sleep(0.05)
+
+
+def write(folder, name, text, mode=0o644):
+    path = os.path.join(folder, name)
+    with open(path + ".new", "w") as f:
+        f.write(text)
+    os.chmod(path + ".new", mode)
+    os.replace(path + ".new", path)
+
+
+def read(folder, name):
+    try:
+        with open(os.path.join(folder, name), errors="replace") as f:
+            return f.read()
+    except FileNotFoundError:
+        return ""
+
+
+class Cluster:
+    """N nodes and what they share."""
+
+    def __init__(self, workdir, nodes=3, backend="none", durability=None,
+                 publics=0, tunables=None, leader_timeout=5,
+                 global_options=None, shares="", witness=False, copies=2,
+                 tag=None, log_level="1", env=None, preload=None):
+        self.dir = os.path.abspath(workdir)
+        self.count = nodes
+        self.backend = backend
+        self.durability = durability
+        self.publics = publics
+        self.tunables = dict(tunables or {})
+        self.leader_timeout = leader_timeout
+        self.global_options = list(global_options or [])
+        self.witness = witness
+        self.copies = copies
+        self.log_level = log_level
+        self.env = dict(env or {})
+        self.preload = preload
+        self.tag = tag or str(os.getpid())
+        self.bin = os.path.join(phlab.samba_dir(), "bin")
+        self.share = os.path.join(self.dir, "share")
+        self.shares = shares.format(share=self.share)
+        self.unix_user = phlab.unprivileged_user()
+        self.net = netns.Net(self.tag, nodes)
+        self.nodes = [Node(self, i) for i in range(nodes)]
+        self.kept = False
+        longest = os.path.join(self.dir, "n0/private/msg.sock/9999999")
+        if len(longest) > phlab.MAX_SOCKET_PATH:
+            raise phlab.LabError("the path of %s is too long for sockets" %
+                                 self.dir)
+        phlab.adopt_orphans()
+        atexit.register(self.down)
+
+    def __getitem__(self, i):
+        return self.nodes[i]
+
+    # ---- life
+
+    def up(self):
+        for name in ("share", "lock"):
+            os.makedirs(os.path.join(self.dir, name), exist_ok=True)
+        entry = pwd.getpwnam(self.unix_user)
+        os.chown(self.share, entry.pw_uid, entry.pw_gid)
+        write(self.dir, "username.map", "%s = %s\n" % (self.unix_user,
+                                                       phlab.USER))
+        write(self.dir, "ctl", CTL.format(python=sys.executable, here=HERE,
+                                          top=self.dir), 0o755)
+        self.net.up()
+        self.net.enter_hub()
+        self.save()
+        self.start()
+        return self
+
+    def start(self):
+        """All nodes at once."""
+        began = time.monotonic()
+        for node in self.nodes:
+            node.start_ctdb()
+            node.start_phstored()
+        for node in self.nodes:
+            node.wait_ctdb(90.0)
+        self.ctdb_seconds = time.monotonic() - began
+        self.add_user()
+        for node in self.nodes:
+            node.start_smbd()
+        for node in self.nodes:
+            node.wait_smbd()
+        self.save()
+
+    def add_user(self):
+        mark = os.path.join(self.dir, "user-added")
+        if os.path.exists(mark):
+            return
+        r = self.nodes[0].run(
+            os.path.join(self.bin, "smbpasswd"), "-c", self.nodes[0].conf,
+            "-L", "-a", "-s", self.unix_user,
+            input="%s\n%s\n" % (phlab.PASSWORD, phlab.PASSWORD))
+        if r.returncode != 0:
+            raise phlab.LabError("smbpasswd: " + r.stdout + r.stderr)
+        write(self.dir, "user-added", "")
+
+    def stop(self):
+        """The planned stop of the whole cluster."""
+        for node in self.nodes:
+            node.stop_program("smbd")
+        for node in self.nodes:
+            node.ctdb("shutdown")
+        for node in self.nodes:
+            node.stop_program("ctdbd", signal_it=False, timeout=60.0)
+            node.stop_program("phstored")
+            node.kill9()
+
+    def kill9(self):
+        """Power is gone everywhere."""
+        for node in self.nodes:
+            for pid in node.pids():
+                phlab.signal_pid(pid, phlab.signal.SIGSTOP)
+        for node in self.nodes:
+            node.kill9()
+
+    def down(self):
+        if self.kept:
+            return
+        self.kept = True
+        self.net.down()
+        for node in self.nodes:
+            for p in node.procs.values():
+                p.poll()
+            node.procs = {}
+
+    def phstored_argv(self, node):
+        return [os.path.join(phlab.build_dir(), "phstored"),
+                "--store", node.store, "--ctdb-socket",
+                os.path.join(node.dir, "run/ctdbd.socket"),
+                "--copies", str(self.copies)]
+
+    # ---- looking at it
+
+    def leader(self, ask=None):
+        for node in self.nodes if ask is None else [self.nodes[ask]]:
+            r = node.ctdb("leader")
+            if r.returncode == 0 and r.stdout.strip().isdigit():
+                return int(r.stdout)
+        return None
+
+    def wait_ok(self, pnns=None, timeout=90.0):
+        for i in range(self.count) if pnns is None else pnns:
+            self.nodes[i].wait_ctdb(timeout)
+
+    def holder(self, k, ask=0):
+        """The node that has public address k, None if nobody has."""
+        r = self.nodes[ask].ctdb("-X", "ip", "all")
+        for line in r.stdout.splitlines():
+            fields = line.strip("|").split("|")
+            if fields[0] == self.net.public(k) and \
+                    fields[1].lstrip("-").isdigit() and int(fields[1]) >= 0:
+                return int(fields[1])
+        return None
+
+    def panicked(self):
+        return [line for node in self.nodes for line in node.panicked()]
+
+    # ---- leaving it to run
+
+    def save(self):
+        write(self.dir, "cluster.json", json.dumps({
+            "tag": self.tag, "nodes": self.count, "backend": self.backend,
+            "durability": self.durability, "publics": self.publics,
+            "tunables": self.tunables, "copies": self.copies,
+            "leader_timeout": self.leader_timeout,
+            "global_options": self.global_options, "witness": self.witness,
+            "samba": phlab.samba_dir(), "shares": self.shares,
+            "procs": {str(n.pnn): {name: p.pid for name, p in
+                                   n.procs.items()} for n in self.nodes},
+        }, indent=1) + "\n")
+
+    def detach(self):
+        """Leave it running when this process ends."""
+        self.save()
+        self.kept = True
+        for node in self.nodes:
+            for p in node.procs.values():
+                p.returncode = 0	# nobody shall wait for it
+
+
+class Adopted:
+    """A process another lab started: what Node wants of a Popen."""
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def poll(self):
+        return None if phlab.proc_stat(self.pid) is not None else 0
+
+    def terminate(self):
+        phlab.signal_pid(self.pid, phlab.signal.SIGTERM)
+
+    def wait(self):
+        end = time.monotonic() + 10.0
+        while self.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        return 0
+
+
+def attach(workdir):
+    """The cluster that runs in this folder; None if there is none."""
+    text = read(workdir, "cluster.json")
+    if not text:
+        return None
+    d = json.loads(text)
+    os.environ.setdefault("SAMBA_DIR", d["samba"])
+    c = Cluster(workdir, nodes=d["nodes"], backend=d["backend"],
+                durability=d["durability"], publics=d["publics"],
+                tunables=d["tunables"], leader_timeout=d["leader_timeout"],
+                global_options=d["global_options"], witness=d["witness"],
+                copies=d["copies"], tag=d["tag"])
+    c.shares = d["shares"]
+    c.kept = True
+    if not os.path.exists(os.path.join(netns.RUN, c.net.hub)):
+        return None
+    for node in c.nodes:
+        for name, pid in d["procs"][str(node.pnn)].items():
+            node.procs[name] = Adopted(pid)
+    c.net.enter_hub()
+    return c
+
+
+# Stop and start of one node by its number, its address, or a name made of
+# both, for smbtorture and for people: `ctl stop 1`
+CTL = """#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+exec {python} {here}/ctl {top} "$@"
+"""
