@@ -75,6 +75,9 @@ static int local_destructor(struct local_store *ls)
 	if (ls->store->pid == getpid()) {
 		local_notify_close(ls);
 	}
+	if (ls->ship_fd != -1) {
+		close(ls->ship_fd);
+	}
 	if (ls->send_fd != -1) {
 		close(ls->send_fd);
 	}
@@ -388,6 +391,7 @@ void local_shared_reset(struct local_store *ls)
 	(void)local_mutex_init(&sh->append);
 	(void)local_mutex_init(&sh->sync);
 	(void)local_mutex_init(&sh->maint);
+	(void)local_mutex_init(&sh->sink.owner);
 }
 
 /* Alone: make the store if need be, recover, let the others in. */
@@ -578,6 +582,7 @@ static enum phstore_err local_open(struct phstore *store,
 	store->backend = ls;
 	ls->dir_fd = ls->lock_fd = ls->super_fd = -1;
 	ls->notify_fd = ls->notify_slot = ls->send_fd = -1;
+	ls->ship_fd = -1;
 	ls->last_sync_no = UINT64_MAX;
 	for (i = 0; i < LOCAL_FD_CACHE; i++) {
 		ls->fds[i].fd = -1;
@@ -585,6 +590,7 @@ static enum phstore_err local_open(struct phstore *store,
 	pthread_mutex_init(&ls->fd_mutex, NULL);
 	talloc_set_destructor(ls, local_destructor);
 
+	ls->want_sink = local_sink_by_name(opts->backend);
 	err = open_folder(ls, opts);
 	if (err != PHSTORE_OK) {
 		return err;
@@ -592,7 +598,11 @@ static enum phstore_err local_open(struct phstore *store,
 	if (store->read_only) {
 		return open_read_only(ls);
 	}
-	return open_shared(ls, opts);
+	err = open_shared(ls, opts);
+	if (err != PHSTORE_OK) {
+		return err;
+	}
+	return local_sink_check_open(ls, opts->flags & PHSTORE_OPEN_ANY_SINK);
 }
 
 static enum phstore_err local_close(struct phstore *store)
@@ -606,7 +616,7 @@ static enum phstore_err local_close(struct phstore *store)
 	if (store->read_only || !ls->staged) {
 		return PHSTORE_OK;
 	}
-	err = local_barrier(store, atomic_load(&sh->head), 0);
+	err = local_barrier_disk(store, atomic_load(&sh->head), 0);
 	if (err != PHSTORE_OK) {
 		return err;
 	}
@@ -619,6 +629,7 @@ static enum phstore_err local_close(struct phstore *store)
 		super = sh->super;
 		super.seq += 1;
 		super.durable = atomic_load(&sh->durable);
+		super.sink_released = atomic_load(&sh->sink.released);
 		err = local_super_write(ls, &super);
 	}
 	pthread_mutex_unlock(&sh->maint);
@@ -639,14 +650,6 @@ static void local_after_fork(struct phstore *store)
 	ls->last_sync_no = UINT64_MAX;
 }
 
-/* K is 1 here: replicated is what the host's memory gives. */
-static bool local_class_waits(struct phstore *store,
-			      enum phstore_class durability)
-{
-	(void)store;
-	return durability == PHSTORE_CLASS_SYNC;
-}
-
 const struct phstore_backend_ops phstore_backend_local = {
 	.name = "local",
 	.open = local_open,
@@ -655,6 +658,7 @@ const struct phstore_backend_ops phstore_backend_local = {
 	.stage = local_stage,
 	.room = local_room,
 	.is_durable = local_is_durable,
+	.is_synced = local_is_synced,
 	.barrier = local_barrier,
 	.barrier_check = local_barrier_check,
 	.lead = local_lead,
@@ -664,6 +668,7 @@ const struct phstore_backend_ops phstore_backend_local = {
 	.notify_drain = local_notify_drain,
 	.leading = local_leading,
 	.hint = local_hint,
+	.kick = local_sink_kick,
 	.class_waits = local_class_waits,
 	.get = local_get,
 	.scan = local_scan,

@@ -41,8 +41,11 @@
 #include <tdb.h>
 
 #include "phstore_private.h"
+#include "phstore_ship.h"
 
 #define LOCAL_FORMAT_VERSION 1
+/* of the superblock of a store that has a sink */
+#define LOCAL_FORMAT_SINK 2
 
 #define LOCAL_SEGMENT_MIN (64 * 1024)
 #define LOCAL_SEGMENT_MAX (1024 * 1024 * 1024)
@@ -81,6 +84,16 @@ struct local_super {
 	uint64_t tail_lsn;
 	uint64_t durable;	/* everything below was synced */
 	uint64_t num_damaged;	/* regions ever found */
+	uint32_t sink_kind;	/* enum local_sink_kind */
+	char sink_name[PHSTORE_SHIP_NAME_MAX];	/* zero padded */
+	uint64_t sink_released;	/* the sink needs nothing below */
+};
+
+enum local_sink_kind {
+	LOCAL_SINK_NONE = 0,
+	LOCAL_SINK_CTDB = 1,
+	LOCAL_SINK_RADOS = 2,
+	LOCAL_SINK_END
 };
 
 enum local_damage_reason {
@@ -105,6 +118,49 @@ struct local_waiter {
 	_Atomic uint32_t pid;		/* 0: free */
 	_Atomic uint32_t reserved;
 	_Atomic uint64_t lsn;		/* waited for; 0: nothing */
+	_Atomic uint64_t mem_lsn;	/* the same, class replicated */
+};
+
+/* Changes that were undone: their LSNs are above from, up to to. */
+#define LOCAL_FENCES 8
+struct local_fence {
+	_Atomic uint64_t from;
+	_Atomic uint64_t to;
+};
+
+enum local_gate {
+	LOCAL_GATE_CLOSED = 0,
+	LOCAL_GATE_CLOSING = 1,		/* stage yes, enter no */
+	LOCAL_GATE_OPEN = 2,
+};
+
+/* What the daemon of a sink publishes, see local_ship.c. */
+struct local_sink {
+	pthread_mutex_t owner;		/* held by the daemon all its life */
+	_Atomic uint32_t pid;
+	_Atomic uint32_t gate;		/* closed under the append mutex */
+	_Atomic uint32_t entered;	/* too high after kills */
+	_Atomic uint32_t asleep;	/* the daemon wants a datagram */
+	_Atomic uint32_t gen;		/* futex: something here moved */
+	_Atomic uint32_t sleepers;	/* on gen; too high after kills */
+	_Atomic uint64_t bar;		/* closed from outside so often */
+	_Atomic uint64_t unbarred;	/* and so often allowed to open */
+	_Atomic uint64_t mem;
+	_Atomic uint64_t disk;
+	_Atomic uint64_t begun;		/* below: on all members */
+	_Atomic uint64_t released;
+	_Atomic uint64_t backlog_max;
+	_Atomic uint64_t num_fences;
+	struct local_fence fences[LOCAL_FENCES];
+
+	/* written under the append mutex; seq is odd while they change */
+	_Atomic uint64_t seq;
+	_Atomic uint64_t epoch;
+	_Atomic uint64_t floor;
+	_Atomic uint64_t generation;
+	_Atomic uint32_t node;
+	bool complete;
+	char reason[PHSTORE_SHIP_REASON_MAX];
 };
 
 /* The mapped `state` file. Not a disk format: made anew at every start. */
@@ -153,6 +209,7 @@ struct local_shared {
 	struct local_waiter waiters[LOCAL_MAX_WAITERS];
 
 	_Atomic uint32_t latched;	/* errno of a failed sync, or 0 */
+	_Atomic uint32_t sink_kind;	/* enum local_sink_kind */
 
 	struct local_super super;	/* the one on disk, under maint */
 
@@ -174,6 +231,8 @@ struct local_shared {
 	_Atomic uint64_t sync_ns_total;
 	_Atomic uint64_t sync_ns_max;
 	_Atomic uint64_t barrier_us[PHSTORE_LATENCY_BUCKETS];
+
+	struct local_sink sink;
 };
 
 struct local_fd {
@@ -205,6 +264,8 @@ struct local_store {
 	uint64_t hinted_lsn;		/* counted as arrived already */
 	_Atomic uint64_t last_sync_no;	/* group that answered us last */
 	bool staged;
+	uint32_t want_sink;		/* kind it was opened for */
+	int ship_fd;			/* connected to the daemon's socket */
 };
 
 /* What the index knows of a record. */
@@ -217,6 +278,7 @@ struct local_entry {
 	uint32_t live_len;	/* what it adds to live_bytes */
 	uint8_t kind;		/* PHSTORE_OP_* */
 	uint8_t durability;
+	uint8_t copied;		/* by a PHSTORE_FRAME_COPY */
 	struct phstore_version version;
 };
 
@@ -274,6 +336,7 @@ enum phstore_err local_index_get(struct local_store *ls,
 enum phstore_err local_index_apply(struct local_store *ls,
 				   uint64_t frame_lsn,
 				   uint32_t frame_len,
+				   uint16_t frame_type,
 				   const struct phstore_frame_op *op);
 enum phstore_err local_index_drop(struct local_store *ls,
 				  const struct phstore_frame_op *op);
@@ -294,15 +357,17 @@ enum phstore_err local_append_frame(struct local_store *ls,
 				    uint8_t *buf,
 				    size_t ops_end,
 				    uint16_t num_ops,
+				    uint16_t type,
 				    bool use_reserve,
 				    uint64_t *end_lsn);
 enum phstore_err local_latched_error(struct local_store *ls);
 
 /* local_sync.c */
-bool local_is_durable(struct phstore *store, uint64_t lsn);
-enum phstore_err local_barrier(struct phstore *store,
-			       uint64_t lsn,
-			       uint32_t timeout_ms);
+bool local_is_synced(struct phstore *store, uint64_t lsn);
+/* synced here, whatever a sink says */
+enum phstore_err local_barrier_disk(struct phstore *store,
+				    uint64_t lsn,
+				    uint32_t timeout_ms);
 enum phstore_err local_barrier_check(struct phstore *store, uint64_t lsn);
 /* wait for it, or lead, also on behalf of others, for so many rounds */
 enum phstore_err local_lead(struct phstore *store, uint64_t lsn);
@@ -314,7 +379,12 @@ int local_mutex_init(pthread_mutex_t *mutex);
 
 /* local_notify.c */
 int local_notify_fd(struct phstore *store);
-enum phstore_notify local_notify_wait(struct phstore *store, uint64_t lsn);
+enum phstore_notify local_notify_wait(struct phstore *store,
+				      uint64_t lsn,
+				      uint64_t mem_lsn);
+/* to the socket of that name in the store's folder; -1 */
+int local_notify_connect(struct local_store *ls, const char *name);
+int local_notify_bind(struct local_store *ls, const char *name);
 void local_notify_drain(struct phstore *store);
 bool local_leading(struct phstore *store);
 void local_hint(struct phstore *store, uint64_t lsn);
@@ -322,6 +392,51 @@ void local_notify_forget(struct local_store *ls);
 void local_notify_close(struct local_store *ls);
 bool local_notify_reached(struct local_store *ls);
 void local_notify_hand_over(struct local_store *ls);
+
+/* local_sink.c: what a sink changes for those who stage and wait */
+static inline bool local_has_sink(struct local_store *ls)
+{
+	return (atomic_load_explicit(&ls->shared->sink_kind,
+				     memory_order_relaxed) |
+		ls->want_sink) != LOCAL_SINK_NONE;
+}
+uint32_t local_sink_by_name(const char *name);
+const char *local_sink_kind_name(uint32_t kind);
+enum phstore_err local_sink_check_open(struct local_store *ls,
+				       bool any_sink);
+/* append mutex held */
+enum phstore_err local_sink_gate(struct local_store *ls,
+				 const struct phstore_txn *txn,
+				 bool use_reserve);
+enum phstore_err local_sink_room(struct local_store *ls);
+struct phstore_version local_sink_version(struct local_store *ls,
+					  struct phstore_version newest);
+bool local_sink_may_skip(struct local_store *ls,
+			 const struct phstore_txn_op *top,
+			 const struct local_entry *e);
+bool local_sink_reached(struct local_store *ls, uint64_t lsn,
+			enum phstore_class durability);
+bool local_sink_fenced(struct local_store *ls, uint64_t lsn);
+void local_sink_kick(struct phstore *store);
+void local_sink_moved(struct local_store *ls);
+void local_sink_wait_moved(struct local_store *ls, uint32_t gen,
+			   uint64_t ns);
+bool local_is_durable(struct phstore *store, uint64_t lsn,
+		      enum phstore_class durability);
+enum phstore_err local_barrier(struct phstore *store,
+			       uint64_t lsn,
+			       enum phstore_class durability,
+			       uint32_t timeout_ms);
+bool local_class_waits(struct phstore *store, enum phstore_class durability);
+enum phstore_err local_sink_close_gate(struct local_store *ls,
+				       const char *reason,
+				       bool bar);
+
+/* local_snapshot.c */
+enum phstore_err local_snapshot(TALLOC_CTX *mem_ctx,
+				struct local_store *ls,
+				struct phstore_ship_snapshot **snap);
+enum phstore_err local_drop_tombstones(struct local_store *ls);
 
 /* local.c */
 void local_shared_reset(struct local_store *ls);

@@ -109,6 +109,12 @@ enum phstore_err local_room(struct phstore *store, size_t bytes)
 	if (atomic_load(&sh->latched) != 0) {
 		return local_latched_error(ls);
 	}
+	if (local_has_sink(ls)) {
+		err = local_sink_room(ls);
+		if (err != PHSTORE_OK) {
+			return err;
+		}
+	}
 	/* without the lock: a guess, as all of this is a moment later */
 	if (atomic_load(&sh->head) + bytes + PHSTORE_FRAME_HDR <= end) {
 		return PHSTORE_OK;
@@ -120,6 +126,30 @@ enum phstore_err local_room(struct phstore *store, size_t bytes)
 	err = local_seg_reserve(ls, bytes, false);
 	local_append_unlock(ls);
 	return err;
+}
+
+/* The version of the last operation in front of `to` with that key. */
+static struct phstore_version version_before(const struct phstore_txn *txn,
+					     size_t to,
+					     const struct phstore_frame_op *op,
+					     struct phstore_version v)
+{
+	size_t ofs = PHSTORE_FRAME_HDR;
+
+	while (ofs < to) {
+		struct phstore_frame_op o = {};
+
+		(void)phstore_op_pull(txn->buf + ofs, to - ofs, ofs, &o);
+		if (o.table_len == op->table_len &&
+		    o.key_len == op->key_len &&
+		    memcmp(o.table, op->table, o.table_len) == 0 &&
+		    memcmp(o.key, op->key, o.key_len) == 0)
+		{
+			v = o.version;
+		}
+		ofs += o.len;
+	}
+	return v;
 }
 
 /* Is the stored record what the operation would make of it? */
@@ -212,6 +242,10 @@ static enum phstore_err stage_check(struct local_store *ls,
 				    top->expected.epoch, top->expected.seq,
 				    live.epoch, live.seq);
 	}
+	if (top->if_newer) {
+		*skip = version_cmp(op->version, stored) <= 0;
+		return PHSTORE_OK;
+	}
 	if (!top->auto_version && version_cmp(op->version, stored) < 0) {
 		return phstore_fail(PHSTORE_ERR_STALE,
 				    "version %" PRIu64 ".%" PRIu64
@@ -220,7 +254,9 @@ static enum phstore_err stage_check(struct local_store *ls,
 				    op->version.epoch, op->version.seq,
 				    stored.epoch, stored.seq);
 	}
-	if (top->skip_same && top->auto_version) {
+	if (top->skip_same && top->auto_version &&
+	    local_sink_may_skip(ls, top, e))
+	{
 		err = same_record(ls, op, e, skip);
 		if (err != PHSTORE_OK) {
 			return err;
@@ -254,13 +290,14 @@ enum phstore_err local_append_frame(struct local_store *ls,
 				    uint8_t *buf,
 				    size_t ops_end,
 				    uint16_t num_ops,
+				    uint16_t type,
 				    bool use_reserve,
 				    uint64_t *end_lsn)
 {
 	struct local_shared *sh = ls->shared;
 	const struct local_seg *seg = NULL;
 	struct phstore_frame_hdr hdr = {
-		.type = PHSTORE_FRAME_TXN,
+		.type = type,
 		.num_ops = num_ops,
 		.epoch = sh->super.epoch,
 	};
@@ -326,7 +363,7 @@ enum phstore_err local_append_frame(struct local_store *ls,
 
 		(void)phstore_op_pull(buf + ofs, hdr.len - ofs, ofs, &op);
 		/* a failure marks the index for a rebuild by the next */
-		(void)local_index_apply(ls, hdr.lsn, hdr.len, &op);
+		(void)local_index_apply(ls, hdr.lsn, hdr.len, type, &op);
 		PHSTORE_TEST_POINT("append: indexed");
 		ofs += op.len;
 	}
@@ -371,6 +408,7 @@ enum phstore_err local_stage(struct phstore *store,
 	uint16_t kept = 0;
 	uint64_t covered = 0;
 	enum phstore_err err;
+	bool sink = local_has_sink(ls);
 	uint16_t i;
 
 	err = local_append_lock(ls);
@@ -393,12 +431,31 @@ enum phstore_err local_stage(struct phstore *store,
 		if (err != PHSTORE_OK) {
 			goto done;
 		}
-		if (skip && !changed_before(txn, to, &op)) {
+		if (top->if_newer && !skip) {
+			/* also not when this very frame has a newer one */
+			skip = version_cmp(op.version,
+					   version_before(txn, to, &op,
+							  e.version)) <= 0;
+		}
+		if (skip && (top->if_newer || !changed_before(txn, to, &op))) {
+			top->skipped = true;
+			top->version = e.version;
 			continue;
+		}
+		if (sink && top->auto_version) {
+			struct phstore_version v = e.version;
+
+			if (version_cmp(v, top->seen) < 0) {
+				v = top->seen;
+			}
+			v = version_before(txn, to, &op, v);
+			v = local_sink_version(ls, v);
+			phstore_op_set_version(p, v);
 		}
 		use_reserve = use_reserve && top->use_reserve;
 		if (top->ofs != to) {
 			memmove(txn->buf + to, p, op.len);
+			top->ofs = to;
 		}
 		to += op.len;
 		kept += 1;
@@ -408,7 +465,16 @@ enum phstore_err local_stage(struct phstore *store,
 		*lsn = covered;
 		goto done;
 	}
-	err = local_append_frame(ls, txn->buf, to, kept, use_reserve, lsn);
+	if (sink && !txn->is_copy) {
+		err = local_sink_gate(ls, txn, use_reserve);
+		if (err != PHSTORE_OK) {
+			goto done;
+		}
+	}
+	err = local_append_frame(ls, txn->buf, to, kept,
+				 txn->is_copy ? PHSTORE_FRAME_COPY :
+						PHSTORE_FRAME_TXN,
+				 use_reserve, lsn);
 	if (err != PHSTORE_OK) {
 		goto done;
 	}

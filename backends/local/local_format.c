@@ -29,7 +29,8 @@ void local_super_push(uint8_t buf[LOCAL_SUPER_LEN],
 
 	memset(buf, 0, LOCAL_SUPER_LEN);
 	memcpy(buf, super_magic, sizeof(super_magic));
-	phstore_push_u32(buf + 8, LOCAL_FORMAT_VERSION);
+	phstore_push_u32(buf + 8, super->sink_kind == LOCAL_SINK_NONE ?
+			 LOCAL_FORMAT_VERSION : LOCAL_FORMAT_SINK);
 	phstore_push_u64(buf + 16, super->seq);
 	memcpy(buf + 24, super->uuid, 16);
 	phstore_push_u64(buf + 40, super->segment_size);
@@ -39,6 +40,12 @@ void local_super_push(uint8_t buf[LOCAL_SUPER_LEN],
 	phstore_push_u64(buf + 72, super->tail_lsn);
 	phstore_push_u64(buf + 80, super->durable);
 	phstore_push_u64(buf + 88, super->num_damaged);
+	if (super->sink_kind != LOCAL_SINK_NONE) {
+		phstore_push_u64(buf + 96, super->sink_released);
+		buf[104] = (uint8_t)super->sink_kind;
+		memcpy(buf + 105, super->sink_name,
+		       sizeof(super->sink_name));
+	}
 	crc = phstore_crc32(0, buf + 16, LOCAL_SUPER_LEN - 16);
 	phstore_push_u32(buf + 12, crc);
 }
@@ -47,7 +54,7 @@ enum phstore_err local_super_pull(const uint8_t *buf,
 				  size_t len,
 				  struct local_super *super)
 {
-	uint32_t crc;
+	uint32_t crc, version;
 
 	if (len < LOCAL_SUPER_LEN) {
 		return PHSTORE_ERR_CORRUPT;
@@ -55,12 +62,13 @@ enum phstore_err local_super_pull(const uint8_t *buf,
 	if (memcmp(buf, super_magic, sizeof(super_magic)) != 0) {
 		return PHSTORE_ERR_FOREIGN;
 	}
-	if (phstore_pull_u32(buf + 8) > LOCAL_FORMAT_VERSION) {
+	version = phstore_pull_u32(buf + 8);
+	if (version > LOCAL_FORMAT_SINK) {
 		return PHSTORE_ERR_NEWER;
 	}
 	crc = phstore_crc32(0, buf + 16, LOCAL_SUPER_LEN - 16);
 	if (crc != phstore_pull_u32(buf + 12) ||
-	    phstore_pull_u32(buf + 8) != LOCAL_FORMAT_VERSION)
+	    version < LOCAL_FORMAT_VERSION)
 	{
 		return PHSTORE_ERR_CORRUPT;
 	}
@@ -75,6 +83,18 @@ enum phstore_err local_super_pull(const uint8_t *buf,
 		.num_damaged = phstore_pull_u64(buf + 88),
 	};
 	memcpy(super->uuid, buf + 24, 16);
+	if (version == LOCAL_FORMAT_SINK) {
+		super->sink_released = phstore_pull_u64(buf + 96);
+		super->sink_kind = buf[104];
+		memcpy(super->sink_name, buf + 105,
+		       sizeof(super->sink_name));
+		if (super->sink_kind == LOCAL_SINK_NONE ||
+		    super->sink_kind >= LOCAL_SINK_END ||
+		    super->sink_released > LSN_MAX)
+		{
+			return PHSTORE_ERR_CORRUPT;
+		}
+	}
 	if (super->segment_size < LOCAL_SEGMENT_MIN ||
 	    super->segment_size > LOCAL_SEGMENT_MAX ||
 	    super->segment_size % LOCAL_SUPER_SIZE != 0 ||

@@ -41,7 +41,8 @@ void local_entry_push(uint8_t *buf, const struct local_entry *e)
 	phstore_push_u32(buf + 32, e->live_len);
 	buf[36] = e->kind;
 	buf[37] = e->durability;
-	buf[38] = buf[39] = 0;
+	buf[38] = e->copied;
+	buf[39] = 0;
 	phstore_push_u64(buf + 40, e->version.epoch);
 	phstore_push_u64(buf + 48, e->version.seq);
 }
@@ -60,6 +61,7 @@ bool local_entry_pull(const uint8_t *buf, size_t len, struct local_entry *e)
 		.live_len = phstore_pull_u32(buf + 32),
 		.kind = buf[36],
 		.durability = buf[37],
+		.copied = buf[38],
 		.version.epoch = phstore_pull_u64(buf + 40),
 		.version.seq = phstore_pull_u64(buf + 48),
 	};
@@ -194,6 +196,11 @@ static void index_account(struct local_shared *sh,
 				 sign * (int64_t)e->live_len);
 	} else {
 		atomic_fetch_add(&sh->num_tombstones, sign);
+		if (atomic_load(&sh->sink_kind) != LOCAL_SINK_NONE) {
+			/* compaction keeps it */
+			atomic_fetch_add(&sh->live_bytes,
+					 sign * (int64_t)e->live_len);
+		}
 	}
 }
 
@@ -201,6 +208,7 @@ static void index_account(struct local_shared *sh,
 enum phstore_err local_index_apply(struct local_store *ls,
 				   uint64_t frame_lsn,
 				   uint32_t frame_len,
+				   uint16_t frame_type,
 				   const struct phstore_frame_op *op)
 {
 	struct local_shared *sh = ls->shared;
@@ -219,6 +227,7 @@ enum phstore_err local_index_apply(struct local_store *ls,
 		.live_len = (uint32_t)(op->len + PHSTORE_FRAME_HDR),
 		.kind = op->kind,
 		.durability = op->durability,
+		.copied = frame_type == PHSTORE_FRAME_COPY,
 		.version = op->version,
 	};
 	int ret;

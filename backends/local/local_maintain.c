@@ -42,7 +42,19 @@ static bool compaction_wanted(struct local_store *ls)
 	if (segs < 2 && local_seg_last(ls)->size <= sh->super.segment_size) {
 		return false;
 	}
-	return used > 3 * live + sh->super.segment_size / 2;
+	if (used <= 3 * live + sh->super.segment_size / 2) {
+		return false;
+	}
+	if (atomic_load(&sh->sink_kind) != LOCAL_SINK_NONE) {
+		uint32_t i = atomic_load(&sh->seg_begin);
+		const struct local_seg *first =
+			&sh->segs[i % LOCAL_MAX_SEGMENTS];
+
+		/* what the sink has not got yet is read from the log */
+		return first->start + first->size <=
+		       atomic_load(&sh->sink.released);
+	}
+	return true;
 }
 
 bool local_wants_maintenance(struct phstore *store)
@@ -69,6 +81,7 @@ static enum phstore_err compact_op(struct local_store *ls,
 	struct local_shared *sh = ls->shared;
 	struct local_entry e = {};
 	size_t need = PHSTORE_FRAME_HDR + op->len + PHSTORE_FRAME_ALIGN;
+	bool sink = atomic_load(&sh->sink_kind) != LOCAL_SINK_NONE;
 	uint64_t end_lsn = 0;
 	enum phstore_err err;
 
@@ -99,14 +112,16 @@ static enum phstore_err compact_op(struct local_store *ls,
 		/* there is a newer one */
 		goto done;
 	}
-	if (op->kind == PHSTORE_OP_DELETE) {
+	if (op->kind == PHSTORE_OP_DELETE && !sink) {
 		err = local_index_drop(ls, op);
 		goto done;
 	}
 	(void)phstore_op_push(state->buf + PHSTORE_FRAME_HDR, op);
 	err = local_append_frame(ls, state->buf,
-				 PHSTORE_FRAME_HDR + op->len, 1, true,
-				 &end_lsn);
+				 PHSTORE_FRAME_HDR + op->len, 1,
+				 sink ? PHSTORE_FRAME_COPY :
+					PHSTORE_FRAME_TXN,
+				 true, &end_lsn);
 	if (err == PHSTORE_OK) {
 		atomic_fetch_add(&sh->num_compacted, 1);
 	}
@@ -170,7 +185,7 @@ static enum phstore_err compact_step(struct local_store *ls)
 	second = sh->segs[(begin + 1) % LOCAL_MAX_SEGMENTS];
 	local_append_unlock(ls);
 
-	err = local_barrier(ls->store, second.start, 0);
+	err = local_barrier_disk(ls->store, second.start, 0);
 	if (err != PHSTORE_OK) {
 		return err;
 	}
@@ -182,7 +197,7 @@ static enum phstore_err compact_step(struct local_store *ls)
 		return err;
 	}
 	PHSTORE_TEST_POINT("compact: copied");
-	err = local_barrier(ls->store, atomic_load(&sh->head), 0);
+	err = local_barrier_disk(ls->store, atomic_load(&sh->head), 0);
 	if (err != PHSTORE_OK) {
 		return err;
 	}
@@ -191,6 +206,7 @@ static enum phstore_err compact_step(struct local_store *ls)
 	super.tail_segno = second.segno;
 	super.tail_lsn = second.start;
 	super.durable = atomic_load(&sh->durable);
+	super.sink_released = atomic_load(&sh->sink.released);
 	err = local_super_write(ls, &super);
 	if (err != PHSTORE_OK) {
 		return err;

@@ -48,6 +48,7 @@ static bool slot_take(struct local_waiter *slot, uint32_t pid)
 		return false;
 	}
 	atomic_store(&slot->lsn, 0);
+	atomic_store(&slot->mem_lsn, 0);
 	return true;
 }
 
@@ -80,7 +81,7 @@ static int slot_find(struct local_store *ls)
 }
 
 /* A path below the folder that fits into sun_path, however long it is. */
-static void slot_addr(struct local_store *ls, uint32_t i,
+static void name_addr(struct local_store *ls, const char *name,
 		      struct sockaddr_un *addr)
 {
 	int n;
@@ -88,11 +89,20 @@ static void slot_addr(struct local_store *ls, uint32_t i,
 	memset(addr, 0, sizeof(*addr));
 	addr->sun_family = AF_UNIX;
 	n = snprintf(addr->sun_path, sizeof(addr->sun_path),
-		     "%s/wake-%" PRIu32, ls->store->path, i);
+		     "%s/%s", ls->store->path, name);
 	if (n < 0 || (size_t)n >= sizeof(addr->sun_path)) {
 		snprintf(addr->sun_path, sizeof(addr->sun_path),
-			 "/proc/self/fd/%d/wake-%" PRIu32, ls->dir_fd, i);
+			 "/proc/self/fd/%d/%s", ls->dir_fd, name);
 	}
+}
+
+static void slot_addr(struct local_store *ls, uint32_t i,
+		      struct sockaddr_un *addr)
+{
+	char name[24];
+
+	snprintf(name, sizeof(name), "wake-%" PRIu32, i);
+	name_addr(ls, name, addr);
 }
 
 int local_notify_fd(struct phstore *store)
@@ -151,6 +161,7 @@ void local_notify_close(struct local_store *ls)
 	slot_addr(ls, ls->notify_slot, &addr);
 	(void)unlink(addr.sun_path);
 	atomic_store(&ls->shared->waiters[ls->notify_slot].lsn, 0);
+	atomic_store(&ls->shared->waiters[ls->notify_slot].mem_lsn, 0);
 	atomic_store(&ls->shared->waiters[ls->notify_slot].pid, 0);
 	close(ls->notify_fd);
 	local_notify_forget(ls);
@@ -174,6 +185,9 @@ void local_hint(struct phstore *store, uint64_t lsn)
 	if (lsn > ls->hinted_lsn) {
 		ls->hinted_lsn = lsn;
 		local_sync_arrive(ls);
+		if (local_has_sink(ls)) {
+			local_sink_kick(store);
+		}
 	}
 }
 
@@ -184,7 +198,9 @@ bool local_leading(struct phstore *store)
 	return atomic_load(&ls->shared->leader_active) != 0;
 }
 
-enum phstore_notify local_notify_wait(struct phstore *store, uint64_t lsn)
+enum phstore_notify local_notify_wait(struct phstore *store,
+				      uint64_t lsn,
+				      uint64_t mem_lsn)
 {
 	struct local_store *ls = store->backend;
 	struct local_shared *sh = ls->shared;
@@ -193,8 +209,27 @@ enum phstore_notify local_notify_wait(struct phstore *store, uint64_t lsn)
 
 	/* not 0: a lower one is waited for, and its byte is on the way */
 	(void)atomic_compare_exchange_strong(&slot->lsn, &none, lsn);
-
+	if (mem_lsn != 0) {
+		none = 0;
+		(void)atomic_compare_exchange_strong(&slot->mem_lsn, &none,
+						     mem_lsn);
+		if (local_is_durable(store, mem_lsn,
+				     PHSTORE_CLASS_REPLICATED))
+		{
+			return PHSTORE_NOTIFY_DURABLE;
+		}
+		if (lsn == 0) {
+			return PHSTORE_NOTIFY_COMING;
+		}
+	}
 	if (atomic_load(&sh->durable) >= lsn) {
+		if (local_has_sink(ls) &&
+		    !local_sink_reached(ls, lsn, PHSTORE_CLASS_SYNC) &&
+		    !local_sink_fenced(ls, lsn))
+		{
+			/* the daemon looks at the slots as well */
+			return PHSTORE_NOTIFY_COMING;
+		}
 		return PHSTORE_NOTIFY_DURABLE;
 	}
 	if (atomic_load(&sh->leader_active) &&
@@ -205,16 +240,66 @@ enum phstore_notify local_notify_wait(struct phstore *store, uint64_t lsn)
 	return PHSTORE_NOTIFY_LEAD;
 }
 
-static void notify_send(struct local_store *ls, uint32_t i)
+static void send_byte(struct local_store *ls, struct sockaddr_un *addr)
 {
-	struct sockaddr_un addr;
 	uint8_t byte = 0;
 
-	slot_addr(ls, i, &addr);
+	if (ls->send_fd == -1) {
+		ls->send_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	}
 	/* fails if the receiver is gone, or has enough to read already */
 	(void)sendto(ls->send_fd, &byte, sizeof(byte),
 		     MSG_DONTWAIT | MSG_NOSIGNAL,
-		     (struct sockaddr *)&addr, sizeof(addr));
+		     (struct sockaddr *)addr, sizeof(*addr));
+}
+
+static void notify_send(struct local_store *ls, uint32_t i)
+{
+	struct sockaddr_un addr;
+
+	slot_addr(ls, i, &addr);
+	send_byte(ls, &addr);
+}
+
+int local_notify_connect(struct local_store *ls, const char *name)
+{
+	struct sockaddr_un addr;
+	int fd, ret;
+
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd == -1) {
+		return -1;
+	}
+	name_addr(ls, name, &addr);
+	ret = connect(fd, (struct sockaddr *)&addr, sizeof(addr));
+	if (ret == -1) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* A socket of that name; -1 with errno. */
+int local_notify_bind(struct local_store *ls, const char *name)
+{
+	struct sockaddr_un addr;
+	int fd, ret;
+
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd == -1) {
+		return -1;
+	}
+	name_addr(ls, name, &addr);
+	(void)unlink(addr.sun_path);
+	ret = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
+	if (ret == -1) {
+		int saved_errno = errno;
+
+		close(fd);
+		errno = saved_errno;
+		return -1;
+	}
+	return fd;
 }
 
 /*
@@ -225,24 +310,41 @@ bool local_notify_reached(struct local_store *ls)
 {
 	struct local_shared *sh = ls->shared;
 	uint64_t durable = atomic_load(&sh->durable);
+	bool sink = local_has_sink(ls);
 	bool latched = atomic_load(&sh->latched) != 0;
 	uint32_t end = atomic_load(&sh->waiters_end);
 	bool more = false;
 	uint32_t i;
 
-	if (ls->send_fd == -1) {
-		ls->send_fd = socket(AF_UNIX,
-				     SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	}
 	for (i = 0; i < end; i++) {
 		struct local_waiter *slot = &sh->waiters[i];
 		uint64_t lsn = atomic_load(&slot->lsn);
 
+		if (sink) {
+			uint64_t mem = atomic_load(&slot->mem_lsn);
+
+			if (mem != 0 &&
+			    (latched || local_sink_fenced(ls, mem) ||
+			     local_sink_reached(ls, mem,
+						PHSTORE_CLASS_REPLICATED)) &&
+			    atomic_compare_exchange_strong(&slot->mem_lsn,
+							   &mem, 0))
+			{
+				notify_send(ls, i);
+			}
+		}
 		if (lsn == 0) {
 			continue;
 		}
 		if (lsn > durable && !latched) {
 			more = true;
+			if (!sink || !local_sink_fenced(ls, lsn)) {
+				continue;
+			}
+		} else if (sink && !latched &&
+			   !local_sink_fenced(ls, lsn) &&
+			   !local_sink_reached(ls, lsn, PHSTORE_CLASS_SYNC))
+		{
 			continue;
 		}
 		if (atomic_compare_exchange_strong(&slot->lsn, &lsn, 0)) {
@@ -260,7 +362,9 @@ void local_notify_hand_over(struct local_store *ls)
 	uint32_t i;
 
 	for (i = 0; i < end; i++) {
-		if (atomic_load(&sh->waiters[i].lsn) != 0) {
+		uint64_t lsn = atomic_load(&sh->waiters[i].lsn);
+
+		if (lsn != 0 && lsn > atomic_load(&sh->durable)) {
 			notify_send(ls, i);
 			return;
 		}

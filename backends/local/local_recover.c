@@ -243,11 +243,15 @@ static enum phstore_err recover_frame(struct local_store *ls,
 
 	(void)seg;
 	(void)private_data;
+	if (hdr->type == PHSTORE_FRAME_CLEAR) {
+		return local_index_create(ls, ls->shared->index_gen + 1);
+	}
 	for (i = 0; i < hdr->num_ops; i++) {
 		struct phstore_frame_op op = {};
 
 		(void)phstore_op_pull(buf + ofs, hdr->len - ofs, ofs, &op);
-		err = local_index_apply(ls, hdr->lsn, hdr->len, &op);
+		err = local_index_apply(ls, hdr->lsn, hdr->len, hdr->type,
+					&op);
 		if (err != PHSTORE_OK) {
 			return err;
 		}
@@ -568,6 +572,8 @@ enum phstore_err local_recover(struct local_store *ls)
 		local_shared_reset(ls);
 	}
 	sh->super = super;
+	atomic_store(&sh->sink_kind, super.sink_kind);
+	atomic_store(&sh->sink.released, super.sink_released);
 	ls->seed = local_seed(super.uuid);
 
 	err = list_segments(ls, &found);

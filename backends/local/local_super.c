@@ -38,7 +38,7 @@ enum phstore_err local_super_read(struct local_store *ls,
 					    "%s/super: format version is "
 					    "above %d: use the release that "
 					    "wrote it", path,
-					    LOCAL_FORMAT_VERSION);
+					    LOCAL_FORMAT_SINK);
 		}
 		if (slot_err[i] == PHSTORE_OK &&
 		    (best == -1 || slots[i].seq > slots[best].seq))
@@ -84,6 +84,10 @@ void local_super_remember(struct local_shared *sh,
 	sh->super.tail_lsn = super->tail_lsn;
 	sh->super.durable = super->durable;
 	sh->super.num_damaged = super->num_damaged;
+	sh->super.sink_kind = super->sink_kind;
+	memcpy(sh->super.sink_name, super->sink_name,
+	       sizeof(super->sink_name));
+	sh->super.sink_released = super->sink_released;
 }
 
 enum phstore_err local_super_write(struct local_store *ls,

@@ -97,7 +97,7 @@ static void futex_wake(_Atomic uint32_t *addr)
 	(void)syscall(SYS_futex, addr, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-bool local_is_durable(struct phstore *store, uint64_t lsn)
+bool local_is_synced(struct phstore *store, uint64_t lsn)
 {
 	struct local_store *ls = store->backend;
 
@@ -364,8 +364,8 @@ static enum phstore_err sync_wait(struct local_store *ls,
 	return PHSTORE_OK;
 }
 
-/* Would a barrier fail at once? */
-enum phstore_err local_barrier_check(struct phstore *store, uint64_t lsn)
+/* Would a sync fail at once? */
+static enum phstore_err disk_check(struct phstore *store, uint64_t lsn)
 {
 	struct local_store *ls = store->backend;
 
@@ -384,14 +384,31 @@ enum phstore_err local_barrier_check(struct phstore *store, uint64_t lsn)
 	return PHSTORE_OK;
 }
 
+/* Would a barrier? */
+enum phstore_err local_barrier_check(struct phstore *store, uint64_t lsn)
+{
+	struct local_store *ls = store->backend;
+	enum phstore_err err;
+
+	err = disk_check(store, lsn);
+	if (err == PHSTORE_OK && local_has_sink(ls) &&
+	    local_sink_fenced(ls, lsn))
+	{
+		err = phstore_fail(PHSTORE_ERR_FENCED,
+				   "%s: undone: this node had left the "
+				   "cluster's members", store->path);
+	}
+	return err;
+}
+
 enum phstore_err local_lead(struct phstore *store, uint64_t lsn)
 {
 	return sync_wait(store->backend, lsn, 0, 0, LEAD_ROUNDS);
 }
 
-enum phstore_err local_barrier(struct phstore *store,
-			       uint64_t lsn,
-			       uint32_t timeout_ms)
+enum phstore_err local_barrier_disk(struct phstore *store,
+				    uint64_t lsn,
+				    uint32_t timeout_ms)
 {
 	struct local_store *ls = store->backend;
 	struct local_shared *sh = ls->shared;
@@ -401,7 +418,7 @@ enum phstore_err local_barrier(struct phstore *store,
 	if (atomic_load(&sh->durable) >= lsn) {
 		return PHSTORE_OK;
 	}
-	err = local_barrier_check(store, lsn);
+	err = disk_check(store, lsn);
 	if (err != PHSTORE_OK) {
 		return err;
 	}

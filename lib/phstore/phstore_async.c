@@ -39,6 +39,8 @@
 
 /* Look oneself when nothing was heard for so long. */
 #define NOTIFY_FALLBACK_MS 20
+/* The same for the sink's answer, in an event loop without a socket. */
+#define SINK_POLL_MS 2
 
 /* One event context that has requests waiting. */
 struct waiter_channel {
@@ -74,6 +76,7 @@ struct barrier_state {
 	struct waiter_channel *channel;
 	struct tevent_req *req;
 	uint64_t lsn;
+	enum phstore_class durability;
 	uint64_t start_ns;
 };
 
@@ -371,7 +374,9 @@ static void barrier_fallback(struct tevent_context *ev,
 	if (lsn == 0 || c->pid != getpid()) {
 		return;
 	}
-	waiter_ask(c->waiter, lsn);
+	if (!c->waiter->store->ops->is_synced(c->waiter->store, lsn)) {
+		waiter_ask(c->waiter, lsn);
+	}
 	barrier_channel_handler(c->ev, NULL, 0, c);
 }
 
@@ -382,26 +387,39 @@ static void channel_wait(struct waiter_channel *c)
 	struct phstore *store = w->store;
 	enum phstore_notify what = PHSTORE_NOTIFY_LEAD;
 	struct barrier_state *s = NULL;
-	uint64_t low = UINT64_MAX;
+	uint32_t fallback_ms = NOTIFY_FALLBACK_MS;
+	uint64_t low = 0;
+	uint64_t low_mem = 0;
 	uint64_t high = 0;
 
 	for (s = c->reqs; s != NULL; s = s->next) {
-		low = s->lsn < low ? s->lsn : low;
-		high = s->lsn > high ? s->lsn : high;
+		uint64_t *p = &low;
+
+		if (s->durability == PHSTORE_CLASS_REPLICATED) {
+			p = &low_mem;
+		} else {
+			high = s->lsn > high ? s->lsn : high;
+		}
+		*p = *p == 0 || s->lsn < *p ? s->lsn : *p;
 	}
-	if (high == 0) {
+	if (low == 0 && low_mem == 0) {
 		return;
 	}
 	if (c->notify_fde != NULL) {
-		what = store->ops->notify_wait(store, low);
-		if (c->te == NULL) {
-			c->te = tevent_add_timer(
-				c->ev, c->fde,
-				tevent_timeval_current_ofs(
-					0, NOTIFY_FALLBACK_MS * 1000),
-				barrier_fallback, c);
-		}
-		if (c->te == NULL) {
+		what = store->ops->notify_wait(store, low, low_mem);
+	} else if (store->ops->is_synced(store, high)) {
+		/* the sink is waited for, and nobody tells a second loop */
+		what = PHSTORE_NOTIFY_COMING;
+		fallback_ms = SINK_POLL_MS;
+	}
+	if (c->te == NULL && (c->notify_fde != NULL ||
+			      what == PHSTORE_NOTIFY_COMING))
+	{
+		c->te = tevent_add_timer(
+			c->ev, c->fde,
+			tevent_timeval_current_ofs(0, fallback_ms * 1000),
+			barrier_fallback, c);
+		if (c->te == NULL && high != 0) {
 			/* no memory for that: let the thread wait */
 			what = PHSTORE_NOTIFY_LEAD;
 		}
@@ -421,6 +439,16 @@ struct tevent_req *phstore_barrier_send(TALLOC_CTX *mem_ctx,
 					struct phstore *store,
 					uint64_t lsn)
 {
+	return phstore_barrier_class_send(mem_ctx, ev, store, lsn,
+					  PHSTORE_CLASS_SYNC);
+}
+
+struct tevent_req *phstore_barrier_class_send(TALLOC_CTX *mem_ctx,
+					      struct tevent_context *ev,
+					      struct phstore *store,
+					      uint64_t lsn,
+					      enum phstore_class durability)
+{
 	struct tevent_req *req = NULL;
 	struct barrier_state *state = NULL;
 	enum phstore_err err;
@@ -432,8 +460,9 @@ struct tevent_req *phstore_barrier_send(TALLOC_CTX *mem_ctx,
 	phstore_check_fork(store);
 	state->req = req;
 	state->lsn = lsn;
+	state->durability = durability;
 
-	if (store->ops->is_durable(store, lsn)) {
+	if (store->ops->is_durable(store, lsn, durability)) {
 		tevent_req_done(req);
 		return tevent_req_post(req, ev);
 	}
@@ -459,7 +488,11 @@ struct tevent_req *phstore_barrier_send(TALLOC_CTX *mem_ctx,
 	state->channel->reqs = state;
 	talloc_set_destructor(state, barrier_state_destructor);
 
-	store->ops->hint(store, lsn);
+	if (durability == PHSTORE_CLASS_REPLICATED) {
+		store->ops->kick(store);
+	} else {
+		store->ops->hint(store, lsn);
+	}
 	channel_wait(state->channel);
 	return req;
 }
@@ -469,7 +502,9 @@ void phstore_barrier_start(struct phstore *store, uint64_t lsn)
 	enum phstore_err err;
 
 	phstore_check_fork(store);
-	if (store->read_only || store->ops->is_durable(store, lsn)) {
+	if (store->read_only ||
+	    store->ops->is_durable(store, lsn, PHSTORE_CLASS_SYNC))
+	{
 		return;
 	}
 	err = store->ops->barrier_check(store, lsn);
@@ -541,7 +576,8 @@ static void barrier_channel_handler(struct tevent_context *ev,
 		ready = NULL;
 		check = PHSTORE_OK;
 		for (s = c->reqs; s != NULL; s = next) {
-			bool ok = store->ops->is_durable(store, s->lsn);
+			bool ok = store->ops->is_durable(store, s->lsn,
+							 s->durability);
 
 			next = s->next;
 			if (!ok) {
@@ -634,7 +670,8 @@ struct tevent_req *phstore_commit_send(TALLOC_CTX *mem_ctx,
 		tevent_req_done(req);
 		return tevent_req_post(req, ev);
 	}
-	subreq = phstore_barrier_send(state, ev, store, state->lsn);
+	subreq = phstore_barrier_class_send(state, ev, store, state->lsn,
+					    durability);
 	if (tevent_req_nomem(subreq, req)) {
 		return tevent_req_post(req, ev);
 	}

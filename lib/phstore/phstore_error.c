@@ -42,6 +42,8 @@ static const struct err_text err_texts[] = {
 	ERR(ERR_TIMEOUT, "not durable in time"),
 	ERR(ERR_NOT_SUPPORTED, "not supported by this backend"),
 	ERR(ERR_FENCED, "this node has been fenced"),
+	ERR(ERR_NOT_READY, "the daemon of the store takes no changes now"),
+	ERR(ERR_SINK, "store belongs to another sink"),
 };
 
 #define NUM_ERR_TEXTS (sizeof(err_texts) / sizeof(err_texts[0]))

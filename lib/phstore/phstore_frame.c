@@ -60,6 +60,14 @@ void phstore_op_set_version(uint8_t *buf, struct phstore_version version)
 	phstore_push_u64(buf + 24, version.seq);
 }
 
+struct phstore_version phstore_op_get_version(const uint8_t *buf)
+{
+	return (struct phstore_version) {
+		.epoch = phstore_pull_u64(buf + 16),
+		.seq = phstore_pull_u64(buf + 24),
+	};
+}
+
 bool phstore_op_pull(const uint8_t *buf,
 		     size_t len,
 		     size_t ofs,
@@ -170,9 +178,11 @@ bool phstore_frame_pull_hdr(const uint8_t *buf,
 	}
 	switch (hdr->type) {
 	case PHSTORE_FRAME_TXN:
+	case PHSTORE_FRAME_COPY:
 		return hdr->num_ops > 0 &&
 		       hdr->num_ops <= PHSTORE_TXN_OPS_MAX;
 	case PHSTORE_FRAME_SEAL:
+	case PHSTORE_FRAME_CLEAR:
 		return hdr->num_ops == 0 && hdr->len == PHSTORE_FRAME_HDR;
 	default:
 		return false;

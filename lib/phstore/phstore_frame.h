@@ -16,8 +16,10 @@
  *    0 u32 magic     "PHF1"
  *    4 u32 crc       see below
  *    8 u32 len       of the whole frame
- *   12 u16 type      1 transaction, 2 seal (rest of the segment is unused)
- *   14 u16 num_ops   seal: 0
+ *   12 u16 type      1 transaction, 2 seal (rest of the segment is unused),
+ *                    3 clear (nothing in front of it counts), 4 transaction
+ *                    made elsewhere, or copied by compaction: not shipped
+ *   14 u16 num_ops   seal, clear: 0
  *   16 u64 lsn       log position of byte 0 of this frame
  *   24 u64 epoch     of the writer
  *   32 u64 durable   everything below this LSN was synced when written
@@ -62,6 +64,9 @@
 
 #define PHSTORE_FRAME_TXN 1
 #define PHSTORE_FRAME_SEAL 2
+/* only in stores with a sink */
+#define PHSTORE_FRAME_CLEAR 3
+#define PHSTORE_FRAME_COPY 4
 
 #define PHSTORE_OP_PUT 1
 #define PHSTORE_OP_DELETE 2
@@ -110,6 +115,7 @@ size_t phstore_op_push(uint8_t *buf, const struct phstore_frame_op *op);
 
 /** @brief Change the version of a pushed operation in place. */
 void phstore_op_set_version(uint8_t *buf, struct phstore_version version);
+struct phstore_version phstore_op_get_version(const uint8_t *buf);
 
 /**
  * @brief Read one operation.

@@ -23,6 +23,10 @@ struct phstore_txn_op {
 	struct phstore_version expected;
 	bool skip_same;
 	bool use_reserve;
+	bool if_newer;		/* leave out unless above the stored version */
+	bool skipped;		/* by stage: nothing changed */
+	struct phstore_version seen;
+	struct phstore_version version;	/* of a skipped one */
 };
 
 /*
@@ -38,6 +42,7 @@ struct phstore_txn {
 	uint16_t num_ops;
 	enum phstore_class durability;	/* the strongest in it */
 	bool staged;
+	bool is_copy;		/* from elsewhere: not gated, not shipped */
 };
 
 /* What an event loop that waits for an LSN has to do. */
@@ -66,9 +71,14 @@ struct phstore_backend_ops {
 				  struct phstore_txn *txn,
 				  uint64_t *lsn);
 	enum phstore_err (*room)(struct phstore *store, size_t bytes);
-	bool (*is_durable)(struct phstore *store, uint64_t lsn);	/* T */
+	bool (*is_durable)(struct phstore *store,			/* T */
+			   uint64_t lsn,
+			   enum phstore_class durability);
+	/* on this node's disk, whatever a sink says */
+	bool (*is_synced)(struct phstore *store, uint64_t lsn);
 	enum phstore_err (*barrier)(struct phstore *store,		/* T */
 				    uint64_t lsn,
+				    enum phstore_class durability,
 				    uint32_t timeout_ms);
 	/* would a barrier on lsn fail at once? */
 	enum phstore_err (*barrier_check)(struct phstore *store,
@@ -81,13 +91,16 @@ struct phstore_backend_ops {
 	/* readable when a barrier may be reached; -1: wait with a thread */
 	int (*notify_fd)(struct phstore *store);
 	void (*notify_drain)(struct phstore *store);
-	/* register the lowest LSN waited for */
+	/* register the lowest LSN waited for, per class; 0: none */
 	enum phstore_notify (*notify_wait)(struct phstore *store,
-					   uint64_t lsn);
+					   uint64_t lsn,
+					   uint64_t mem_lsn);
 	/* somebody leads; a request that comes now is seen by it */
 	bool (*leading)(struct phstore *store);
 	/* an event loop will wait for lsn; once per LSN */
 	void (*hint)(struct phstore *store, uint64_t lsn);
+	/* somebody waits for the sink only */
+	void (*kick)(struct phstore *store);
 	/* does a commit of this class have to wait for a barrier? */
 	bool (*class_waits)(struct phstore *store,
 			    enum phstore_class durability);

@@ -26,7 +26,9 @@
  *   under the log's mutex: once phstore_ship_publish() with writable = false
  *   has returned, no process stages any more.
  * - Versions the store gives take the sink's epoch, see
- *   phstore_op_options.seen.
+ *   phstore_op_options.seen. A version the caller gives must have the epoch
+ *   of phstore_gate_get(): otherwise PHSTORE_ERR_FENCED, looked at under the
+ *   log's mutex as well.
  * - Tombstones are kept until phstore_ship_forget() or
  *   phstore_ship_forget_all().
  * - Compaction keeps what is behind phstore_ship_release(). When that does
@@ -49,7 +51,7 @@
 #include "phstore.h"
 
 /* Longest sink name, without a terminating NUL. */
-#define PHSTORE_SHIP_NAME_MAX 63
+#define PHSTORE_SHIP_NAME_MAX 23
 /* Longest reason text, with its NUL. */
 #define PHSTORE_SHIP_REASON_MAX 256
 /* Bytes of log not released at most, by default. */
@@ -64,6 +66,7 @@ struct phstore_ship_state {
 	uint64_t epoch;			/* of automatic versions */
 	uint64_t floor;			/* seq of new ones is above (W1) */
 	uint64_t generation;		/* of CTDB, when epoch was formed */
+	uint32_t node;			/* this node's number */
 	bool writable;			/* the gate */
 	bool complete;			/* volatile databases are filled */
 	char reason[PHSTORE_SHIP_REASON_MAX];	/* why not, for people */
@@ -86,37 +89,53 @@ enum phstore_err phstore_ship_get_state(struct phstore *store,
  * @brief Begin something that will stage: keeps the gate open for a moment.
  *
  * To be called with the record's lock held and before anything of it is
- * changed. Between it and phstore_ship_leave() staging does not fail because
+ * changed. Between it and phstore_gate_leave() staging does not fail because
  * of the gate: the daemon, when it closes the gate, waits for those who have
- * entered (up to PHSTORE_SHIP_DRAIN_MS, then it goes on without them and
+ * entered (up to PHSTORE_GATE_DRAIN_MS, then it goes on without them and
  * they get NOT_READY from stage). Not to be held while waiting for anything.
  * A store without a sink: costs nothing, OK.
  *
  * @return NOT_READY: the gate is closed; release the record's lock, wait
- *         (phstore_ship_wait_send()), try again
+ *         (phstore_gate_wait()), try again
  */
-enum phstore_err phstore_ship_enter(struct phstore *store);
-void phstore_ship_leave(struct phstore *store);
-#define PHSTORE_SHIP_DRAIN_MS 50
+enum phstore_err phstore_gate_enter(struct phstore *store);
+void phstore_gate_leave(struct phstore *store);
+#define PHSTORE_GATE_DRAIN_MS 50
+
+/** What those who stage need to know; read without a lock. */
+struct phstore_gate {
+	bool open;
+	uint32_t node;			/* this node's number */
+	uint64_t epoch;			/* of explicit versions */
+	uint64_t floor;			/* a version without a predecessor
+					 * begins above it (W1) */
+	uint64_t generation;
+};
+
+/**
+ * @brief The gate as it is now. Loads only.
+ * @return false: a store without a sink, gate is all zero then
+ */
+bool phstore_gate_get(struct phstore *store, struct phstore_gate *gate);
 
 /** @brief Is the gate open now? True without a sink. Costs a load. */
-bool phstore_ship_is_writable(struct phstore *store);
+bool phstore_gate_is_open(struct phstore *store);
 
 /**
  * @brief Wait until the gate is open. Blocks; hold no lock.
  * @param[in] timeout_ms  0: as long as it takes
  * @return NOT_READY when the time is over, see the reason in the state
  */
-enum phstore_err phstore_ship_wait(struct phstore *store,
+enum phstore_err phstore_gate_wait(struct phstore *store,
 				   uint32_t timeout_ms);
 
 /**
  * @brief Close the gate, from any process (event script, at "startrecovery").
  *
  * The daemon need not be alive. Returns when nobody stages any more. Only
- * the daemon opens it again.
+ * the daemon opens it again, and only after phstore_ship_unbar().
  */
-enum phstore_err phstore_ship_close_gate(struct phstore *store,
+enum phstore_err phstore_gate_close(struct phstore *store,
 					 const char *reason);
 
 /* ---- the daemon's side ---- */
@@ -139,7 +158,7 @@ struct phstore_ship_options {
  *
  * The store must have been opened with backend = kind.
  *
- * @return BUSY: another one is alive; FOREIGN: the store belongs to another
+ * @return BUSY: another one is alive; SINK: the store belongs to another
  *         sink; INVALID: it has records and no sink, and adopt is not set
  */
 enum phstore_err phstore_ship_attach(TALLOC_CTX *mem_ctx,
@@ -198,10 +217,20 @@ void phstore_ship_drain(struct phstore_ship *ship);
  * @brief Publish epoch, floor, generation, writable, complete, reason.
  *
  * With writable = false it returns when nobody stages any more: it may
- * block for PHSTORE_SHIP_DRAIN_MS.
+ * block for PHSTORE_GATE_DRAIN_MS.
  */
 enum phstore_err phstore_ship_publish(struct phstore_ship *ship,
 				      const struct phstore_ship_state *state);
+
+/**
+ * @brief How often phstore_gate_close() was called.
+ *
+ * The gate does not open before the daemon has said that it knows what each
+ * of them was for: read this, then look at the cluster; if that shows no
+ * recovery under way, unbar with what was read.
+ */
+uint64_t phstore_ship_bar(struct phstore_ship *ship);
+void phstore_ship_unbar(struct phstore_ship *ship, uint64_t bar);
 
 /** @brief Only the floor; it only grows within an epoch. */
 void phstore_ship_set_floor(struct phstore_ship *ship, uint64_t floor);

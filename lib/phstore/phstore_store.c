@@ -60,7 +60,10 @@ static const struct phstore_backend_ops *backend_by_name(const char *name)
 {
 	size_t i;
 
-	if (name == NULL) {
+	if (name == NULL || strcmp(name, "ctdb") == 0 ||
+	    strcmp(name, "rados") == 0)
+	{
+		/* the same log; a daemon ships it, see phstore_ship.h */
 		return &phstore_backend_local;
 	}
 	for (i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
@@ -157,7 +160,7 @@ enum phstore_err phstore_close(struct phstore *store)
 
 bool phstore_is_durable(struct phstore *store, uint64_t lsn)
 {
-	return store->ops->is_durable(store, lsn);
+	return store->ops->is_durable(store, lsn, PHSTORE_CLASS_SYNC);
 }
 
 enum phstore_err phstore_barrier(struct phstore *store,
@@ -165,7 +168,8 @@ enum phstore_err phstore_barrier(struct phstore *store,
 				 uint32_t timeout_ms)
 {
 	phstore_check_fork(store);
-	return store->ops->barrier(store, lsn, timeout_ms);
+	return store->ops->barrier(store, lsn, PHSTORE_CLASS_SYNC,
+				   timeout_ms);
 }
 
 enum phstore_err phstore_get(TALLOC_CTX *mem_ctx,

@@ -153,6 +153,7 @@ static enum phstore_err txn_add(struct phstore_txn *txn,
 		.skip_same = opts->skip_same,
 		.use_reserve = opts->use_reserve ||
 			       kind == PHSTORE_OP_DELETE,
+		.seen = opts->seen,
 	};
 	txn->len += phstore_op_push(txn->buf + txn->len, &op);
 	txn->num_ops += 1;
@@ -179,6 +180,20 @@ enum phstore_err phstore_txn_delete(struct phstore_txn *txn,
 	struct phstore_blob none = {};
 
 	return txn_add(txn, PHSTORE_OP_DELETE, table, key, none, opts);
+}
+
+struct phstore_version phstore_txn_version(const struct phstore_txn *txn,
+					   uint16_t i)
+{
+	struct phstore_version v = {};
+
+	if (!txn->staged || i >= txn->num_ops) {
+		return v;
+	}
+	if (txn->ops[i].skipped) {
+		return txn->ops[i].version;
+	}
+	return phstore_op_get_version(txn->buf + txn->ops[i].ofs);
 }
 
 enum phstore_err phstore_stage(struct phstore_txn *txn, uint64_t *lsn)
@@ -228,7 +243,7 @@ enum phstore_err phstore_commit(struct phstore_txn *txn, uint64_t *plsn)
 	}
 	waits = store->ops->class_waits(store, durability);
 	if (waits) {
-		err = store->ops->barrier(store, lsn, 0);
+		err = store->ops->barrier(store, lsn, durability, 0);
 		if (err != PHSTORE_OK) {
 			return err;
 		}

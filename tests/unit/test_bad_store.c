@@ -426,10 +426,11 @@ static void case_newer(void)
 		make_bad(true);
 		buf = file_read(bad, "super", &len);
 		if (slot != 1) {
-			phstore_push_u32(buf + 8, 2);
+			phstore_push_u32(buf + 8, LOCAL_FORMAT_SINK + 1);
 		}
 		if (slot != 0) {
-			phstore_push_u32(buf + LOCAL_SUPER_SIZE + 8, 2);
+			phstore_push_u32(buf + LOCAL_SUPER_SIZE + 8,
+					 LOCAL_FORMAT_SINK + 1);
 		}
 		file_write(bad, "super", buf, len);
 		free(buf);

@@ -96,7 +96,7 @@ static void test_super(void **state)
 	memset(copy, 0, sizeof(copy));
 	assert_int_equal(local_super_pull(copy, 128, &out),
 			 PHSTORE_ERR_FOREIGN);
-	phstore_push_u32(buf + 8, 2);
+	phstore_push_u32(buf + 8, LOCAL_FORMAT_SINK + 1);
 	assert_int_equal(local_super_pull(buf, 128, &out),
 			 PHSTORE_ERR_NEWER);
 	in.segment_size = 4096;
