@@ -11,7 +11,7 @@
 #   backends/ctdb/*.c                    what smbd's volatile values are
 #   backends/ctdb/client/*.c             the client of ctdbd
 #   tools/phstore*.c                     phstore
-#   tests/unit/*.c tests/crash/*.c       a file with main() is a program of
+#   tests/{unit,crash,cluster}/*.c       a file with main() is a program of
 #                                        its name, the others are helpers
 #                                        linked into all programs there
 #   tests/fuzz/*.c                       the same with LLVMFuzzerTestOneInput,
@@ -31,7 +31,7 @@ out = 'build'    # scripts/build names another one per variant
 
 LIB_DIRS = ['lib/phstore', 'backends/local', 'backends/ctdb',
             'backends/ctdb/client']
-PROGRAM_DIRS = ['tests/unit', 'tests/crash', 'bench']
+PROGRAM_DIRS = ['tests/unit', 'tests/crash', 'tests/cluster', 'bench']
 
 
 def options(opt):

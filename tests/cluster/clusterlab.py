@@ -415,7 +415,7 @@ class Cluster:
     def __init__(self, workdir, nodes=3, backend="none", durability=None,
                  publics=0, tunables=None, leader_timeout=5,
                  global_options=None, shares="", witness=False, copies=2,
-                 tag=None, log_level="1", env=None, preload=None):
+                 tag=None, log_level="1", env=None, preload=None, smbd=True):
         self.dir = os.path.abspath(workdir)
         self.count = nodes
         self.backend = backend
@@ -429,6 +429,7 @@ class Cluster:
         self.log_level = log_level
         self.env = dict(env or {})
         self.preload = preload
+        self.smbd = smbd
         self.tag = tag or str(os.getpid())
         self.bin = os.path.join(phlab.samba_dir(), "bin")
         self.share = os.path.join(self.dir, "share")
@@ -473,6 +474,8 @@ class Cluster:
         for node in self.nodes:
             node.wait_ctdb(90.0)
         self.ctdb_seconds = time.monotonic() - began
+        if not self.smbd:
+            return
         self.add_user()
         for node in self.nodes:
             node.start_smbd()
