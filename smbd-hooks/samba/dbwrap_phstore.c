@@ -206,54 +206,6 @@ static NTSTATUS db_phstore_parse_record(struct db_context *db,
 	return NT_STATUS_OK;
 }
 
-/*
- * The durable form of a value, built in ctx->scratch. form->dsize is 0 when
- * nothing in the value has to survive. len is the value's own length.
- */
-static NTSTATUS db_phstore_form(struct db_phstore_ctx *ctx,
-				const TDB_DATA *dbufs,
-				int num_dbufs,
-				TDB_DATA *form,
-				size_t *len)
-{
-	size_t have = talloc_get_size(ctx->scratch);
-	size_t need = 0;
-	size_t ofs = 0;
-	int i;
-
-	for (i = 0; i < num_dbufs; i++) {
-		need += dbufs[i].dsize;
-		if (need < dbufs[i].dsize) {
-			return NT_STATUS_INVALID_PARAMETER;
-		}
-	}
-	if (need > have) {
-		uint8_t *tmp = NULL;
-
-		tmp = talloc_realloc(
-			ctx, ctx->scratch, uint8_t, MAX(need * 2, 4096));
-		if (tmp == NULL) {
-			return NT_STATUS_NO_MEMORY;
-		}
-		ctx->scratch = tmp;
-	}
-	for (i = 0; i < num_dbufs; i++) {
-		if (dbufs[i].dsize == 0) {
-			continue;
-		}
-		memcpy(ctx->scratch + ofs, dbufs[i].dptr, dbufs[i].dsize);
-		ofs += dbufs[i].dsize;
-	}
-
-	*form = (TDB_DATA) { .dptr = ctx->scratch, .dsize = need };
-	*len = need;
-
-	/* A value that does not parse is kept as it is. */
-	(void)phstore_canon(ctx->kind, form->dptr, &form->dsize);
-
-	return NT_STATUS_OK;
-}
-
 struct db_phstore_undo_state {
 	struct db_phstore_ctx *ctx;
 	enum phstore_err err;
@@ -275,7 +227,7 @@ static void db_phstore_undo_parser(TDB_DATA key,
 	if (!ok || !persistent) {
 		return;
 	}
-	status = db_phstore_form(state->ctx, &data, 1, &form, &len);
+	status = dbwrap_phstore_form(state->ctx, &data, 1, &form, &len);
 	if (!NT_STATUS_IS_OK(status)) {
 		state->err = PHSTORE_ERR_NO_MEMORY;
 		state->done = true;
@@ -306,38 +258,6 @@ static void db_phstore_undo(struct db_phstore_ctx *ctx, TDB_DATA key)
 	}
 }
 
-void dbwrap_phstore_restage(struct db_context *db, TDB_DATA key)
-{
-	struct db_phstore_ctx *ctx = db_phstore_ctx_of(db);
-	TALLOC_CTX *frame = talloc_stackframe();
-	struct db_record *rec = NULL;
-	TDB_DATA form = {};
-	enum phstore_err err;
-	size_t len = 0;
-	NTSTATUS status;
-
-	rec = db_phstore_fetch_locked(db, frame, key);
-	if (rec == NULL) {
-		DBG_ERR("%s: no lock on a killed smbd's record\n",
-			ctx->table);
-		goto done;
-	}
-	if (rec->flags.persistent) {
-		status = db_phstore_form(ctx, &rec->value, 1, &form, &len);
-		if (!NT_STATUS_IS_OK(status)) {
-			DBG_ERR("%s: %s\n", ctx->table, nt_errstr(status));
-			goto done;
-		}
-	}
-	err = dbwrap_phstore_stage(
-		ctx, key, form.dsize != 0 ? &form : NULL, true);
-	if (err != PHSTORE_OK) {
-		dbwrap_phstore_failed(ctx, "restage", err, false);
-	}
-done:
-	TALLOC_FREE(frame);
-}
-
 static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 				     const TDB_DATA *dbufs,
 				     int num_dbufs,
@@ -359,7 +279,8 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 	NTSTATUS status;
 
 	if (persistent) {
-		status = db_phstore_form(ctx, dbufs, num_dbufs, &form, &len);
+		status = dbwrap_phstore_form(
+			ctx, dbufs, num_dbufs, &form, &len);
 		if (!NT_STATUS_IS_OK(status)) {
 			return status;
 		}

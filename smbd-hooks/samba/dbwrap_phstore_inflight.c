@@ -26,6 +26,7 @@
 #include <sys/mman.h>
 #include <stdatomic.h>
 #include "lib/dbwrap/dbwrap.h"
+#include "lib/dbwrap/dbwrap_private.h"
 #include "lib/dbwrap/dbwrap_phstore_private.h"
 
 #define INFLIGHT_SLOTS 4096
@@ -134,6 +135,42 @@ void dbwrap_phstore_inflight_end(void)
 	}
 }
 
+/* Stage what the volatile database has of this record, if it differs. */
+static void inflight_restage(struct db_context *db, TDB_DATA key)
+{
+	struct db_phstore_ctx *ctx = talloc_get_type_abort(
+		db->private_data, struct db_phstore_ctx);
+	TALLOC_CTX *frame = talloc_stackframe();
+	struct db_record *rec = NULL;
+	TDB_DATA form = {};
+	enum phstore_err err;
+	size_t len = 0;
+	NTSTATUS status;
+
+	rec = dbwrap_fetch_locked(db, frame, key);
+	if (rec == NULL) {
+		DBG_ERR("%s: no lock on a killed smbd's record\n",
+			ctx->table);
+		goto done;
+	}
+	if (rec->flags.persistent) {
+		TDB_DATA value = dbwrap_record_get_value(rec);
+
+		status = dbwrap_phstore_form(ctx, &value, 1, &form, &len);
+		if (!NT_STATUS_IS_OK(status)) {
+			DBG_ERR("%s: %s\n", ctx->table, nt_errstr(status));
+			goto done;
+		}
+	}
+	err = dbwrap_phstore_stage(
+		ctx, key, form.dsize != 0 ? &form : NULL, true);
+	if (err != PHSTORE_OK) {
+		dbwrap_phstore_failed(ctx, "restage", err, false);
+	}
+done:
+	TALLOC_FREE(frame);
+}
+
 void dbwrap_phstore_child_gone(pid_t pid)
 {
 	unsigned i;
@@ -160,7 +197,7 @@ void dbwrap_phstore_child_gone(pid_t pid)
 				.dsize = s->key_len,
 			};
 
-			dbwrap_phstore_restage(inflight.dbs[idx - 1], key);
+			inflight_restage(inflight.dbs[idx - 1], key);
 		}
 		atomic_store(&s->db, 0);
 		atomic_store(&inflight.map->pids[n], 0);

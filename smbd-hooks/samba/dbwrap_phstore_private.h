@@ -44,16 +44,20 @@ struct db_phstore_ctx {
 	unsigned inflight_idx;
 };
 
-/* dbwrap_phstore.c */
-
-/* Stage what the volatile database has of this record, if it differs. */
-void dbwrap_phstore_restage(struct db_context *db, TDB_DATA key);
-
 /* dbwrap_phstore_value.c */
 
 void db_phstore_hdr_push(uint8_t buf[DB_PHSTORE_HDR_LEN], bool persistent);
 bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent);
 bool db_phstore_is_marker(TDB_DATA key);
+/*
+ * The durable form of a value, built in ctx->scratch. form->dsize is 0 when
+ * nothing in the value has to survive. len is the value's own length.
+ */
+NTSTATUS dbwrap_phstore_form(struct db_phstore_ctx *ctx,
+			     const TDB_DATA *dbufs,
+			     int num_dbufs,
+			     TDB_DATA *form,
+			     size_t *len);
 
 /* dbwrap_phstore_store.c */
 

@@ -57,3 +57,47 @@ bool db_phstore_is_marker(TDB_DATA key)
 
 	return tdb_data_equal(key, marker);
 }
+
+NTSTATUS dbwrap_phstore_form(struct db_phstore_ctx *ctx,
+			     const TDB_DATA *dbufs,
+			     int num_dbufs,
+			     TDB_DATA *form,
+			     size_t *len)
+{
+	size_t have = talloc_get_size(ctx->scratch);
+	size_t need = 0;
+	size_t ofs = 0;
+	int i;
+
+	for (i = 0; i < num_dbufs; i++) {
+		need += dbufs[i].dsize;
+		if (need < dbufs[i].dsize) {
+			return NT_STATUS_INVALID_PARAMETER;
+		}
+	}
+	if (need > have) {
+		uint8_t *tmp = NULL;
+
+		tmp = talloc_realloc(
+			ctx, ctx->scratch, uint8_t, MAX(need * 2, 4096));
+		if (tmp == NULL) {
+			return NT_STATUS_NO_MEMORY;
+		}
+		ctx->scratch = tmp;
+	}
+	for (i = 0; i < num_dbufs; i++) {
+		if (dbufs[i].dsize == 0) {
+			continue;
+		}
+		memcpy(ctx->scratch + ofs, dbufs[i].dptr, dbufs[i].dsize);
+		ofs += dbufs[i].dsize;
+	}
+
+	*form = (TDB_DATA) { .dptr = ctx->scratch, .dsize = need };
+	*len = need;
+
+	/* A value that does not parse is kept as it is. */
+	(void)phstore_canon(ctx->kind, form->dptr, &form->dsize);
+
+	return NT_STATUS_OK;
+}
