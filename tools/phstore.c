@@ -225,6 +225,23 @@ static const struct command commands[] = {
 "Examples:\n"
 "  phstore tables\n",
 	},
+	{
+		.name = "gate",
+		.fn = phtool_gate,
+		.min_args = 1,
+		.max_args = 2,
+		.args = "show|close|wait",
+		.brief = "may this node of a cluster write",
+		.help =
+"show tells whether changes are taken, and why not. close [REASON] stops them\n"
+"until the nodes have agreed anew: what ctdb's event script does when a\n"
+"recovery begins. wait [SECONDS] (10) returns when changes are taken, or\n"
+"exits with 8. A store without a cluster is always open.\n"
+"\n"
+"Examples:\n"
+"  phstore gate show\n"
+"  phstore gate wait 5 || echo not yet\n",
+	},
 };
 
 #define NUM_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -270,7 +287,7 @@ static void print_help(FILE *f)
 	fprintf(f,
 "\n"
 "Exit codes: 0 ok, 1 command line, 2 no usable store, 3 damaged, 4 latched,\n"
-"5 no such record, 6 another version, 7 nearly full\n");
+"5 no such record, 6 another version, 7 nearly full, 8 not ready\n");
 }
 
 static void print_command_help(FILE *f, const struct command *cmd)

@@ -138,11 +138,17 @@ static bool store_is_live(const char *dir)
 	return ret == 0 && fl.l_type != F_UNLCK;
 }
 
+bool phtool_is_live(struct phtool *tool)
+{
+	return store_is_live(tool->dir);
+}
+
 enum phstore_err phtool_try_open_read(struct phtool *tool)
 {
 	struct phstore_open_options opts = {
 		/* looking at what is there is fine wherever it is */
-		.flags = PHSTORE_OPEN_ALLOW_VOLATILE,
+		.flags = PHSTORE_OPEN_ALLOW_VOLATILE |
+			 PHSTORE_OPEN_ANY_SINK,
 		.log_fn = log_to_stderr,
 		.private_data = tool,
 	};
@@ -178,6 +184,7 @@ enum phtool_exit phtool_open_read(struct phtool *tool)
 enum phtool_exit phtool_open_write(struct phtool *tool)
 {
 	struct phstore_open_options opts = {
+		.flags = PHSTORE_OPEN_ANY_SINK,
 		.segment_size = tool->segment_size,
 		.log_fn = log_to_stderr,
 		.private_data = tool,

@@ -27,6 +27,7 @@ enum phtool_exit {
 	PHTOOL_NOT_FOUND = 5,		/* no such record */
 	PHTOOL_CONFLICT = 6,		/* another version than expected */
 	PHTOOL_NEARLY_FULL = 7,		/* little room for new segments */
+	PHTOOL_NOT_READY = 8,		/* the gate is closed */
 };
 
 /** The command line, and what a command works on. */
@@ -75,6 +76,9 @@ enum phtool_exit phtool_open_read(struct phtool *tool);
 /** @brief As phtool_open_read(), but only returns the library's error. */
 enum phstore_err phtool_try_open_read(struct phtool *tool);
 
+/** @brief Does some process have the store open? */
+bool phtool_is_live(struct phtool *tool);
+
 /** @brief Open for put and del. */
 enum phtool_exit phtool_open_write(struct phtool *tool);
 
@@ -112,5 +116,6 @@ enum phtool_exit phtool_get(struct phtool *tool);
 enum phtool_exit phtool_verify(struct phtool *tool);
 enum phtool_exit phtool_put(struct phtool *tool);
 enum phtool_exit phtool_del(struct phtool *tool);
+enum phtool_exit phtool_gate(struct phtool *tool);
 
 #endif /* PHSTORE_TOOL_H */
