@@ -174,6 +174,7 @@ class Node:
         env["PATH"] = self.cluster.bin + ":" + env.get("PATH", "/usr/bin")
         env["PHSTORE_BUILD"] = phlab.build_dir()
         env["PHSTORE_STORE"] = self.store
+        env["PHSTORE_TOOL"] = os.path.join(phlab.build_dir(), "phstore")
         env.update(self.cluster.env)
         return env
 
