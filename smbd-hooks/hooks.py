@@ -33,6 +33,9 @@ HOOKS = [
                             lib/dbwrap/dbwrap_phstore_store.c
                             lib/dbwrap/dbwrap_phstore_inflight.c
                             lib/dbwrap/dbwrap_phstore_recover.c
+                            lib/dbwrap/dbwrap_phstore_ctdb.c
+                            lib/dbwrap/dbwrap_phstore_ctdb_rec.c
+                            lib/dbwrap/dbwrap_phstore_ctdb_walk.c
                             ../lib/dbwrap/phstore_canon.c
 """, scope="block bld.SAMBA3_SUBSYSTEM('TDB_LIB'"),
 
@@ -87,6 +90,24 @@ HOOKS = [
 		talloc_unlink(mem_ctx, lp_ctx);
 		return result;
 	}
+
+""", scope="function db_open_ex"),
+
+    hook("open-ctdb", "source3/lib/dbwrap/dbwrap_open.c",
+         "before", "result = db_open_ctdb_ex(mem_ctx,", """
+			if (dbwrap_phstore_wanted_ctdb(dbwrap_flags)) {
+				return db_open_phstore_ctdb(mem_ctx,
+							    ev_ctx,
+							    msg_ctx,
+							    conn,
+							    base,
+							    hash_size,
+							    tdb_flags,
+							    open_flags,
+							    mode,
+							    lock_order,
+							    dbwrap_flags);
+			}
 
 """, scope="function db_open_ex"),
 

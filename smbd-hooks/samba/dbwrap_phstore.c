@@ -622,29 +622,6 @@ static int db_phstore_transaction_cancel(struct db_context *db)
 	return dbwrap_transaction_cancel(db_phstore_ctx_of(db)->base);
 }
 
-/* "/lock/locking.tdb" is table "locking" */
-static const char *db_phstore_table_name(TALLOC_CTX *mem_ctx,
-					 const char *name)
-{
-	const char *base = strrchr_m(name, '/');
-	const char *dot = NULL;
-	size_t len;
-
-	base = (base != NULL) ? base + 1 : name;
-	len = strlen(base);
-	dot = strrchr_m(base, '.');
-	if (dot != NULL && dot != base) {
-		len = dot - base;
-	}
-	return talloc_strndup(mem_ctx, base, MIN(len, PHSTORE_TABLE_MAX));
-}
-
-static int db_phstore_ctx_destructor(struct db_phstore_ctx *ctx)
-{
-	dbwrap_phstore_inflight_remove(ctx->inflight_idx);
-	return 0;
-}
-
 struct db_context *db_open_phstore(TALLOC_CTX *mem_ctx,
 				   const char *name,
 				   int hash_size,
@@ -658,7 +635,6 @@ struct db_context *db_open_phstore(TALLOC_CTX *mem_ctx,
 	struct db_phstore_ctx *ctx = NULL;
 	uint64_t base_flags = dbwrap_flags & ~DBWRAP_FLAG_PER_REC_PERSISTENT;
 	bool writable = ((open_flags & O_ACCMODE) == O_RDWR);
-	bool is_open;
 	bool ok;
 
 	if (!(tdb_flags & TDB_CLEAR_IF_FIRST)) {
@@ -672,29 +648,10 @@ struct db_context *db_open_phstore(TALLOC_CTX *mem_ctx,
 	if (db == NULL) {
 		goto nomem;
 	}
-	ctx = talloc_zero(db, struct db_phstore_ctx);
+	ctx = db_phstore_ctx_new(db, name);
 	if (ctx == NULL) {
 		goto nomem;
 	}
-	ctx->path = talloc_strdup(ctx, name);
-	if (ctx->path == NULL) {
-		goto nomem;
-	}
-	ctx->table = db_phstore_table_name(ctx, name);
-	if (ctx->table == NULL) {
-		goto nomem;
-	}
-	ctx->kind = phstore_canon_kind_of(ctx->table);
-	/*
-	 * brlock.c panics when a store fails, the share mode code loses
-	 * count of its own locks and panics later.
-	 */
-	ctx->put_must_work = strequal(ctx->table, "brlock") ||
-			     strequal(ctx->table, "locking");
-	is_open = strequal(ctx->table, "smbXsrv_open_global");
-	ctx->is_last = is_open || strequal(ctx->table, "brlock");
-	ctx->pad = is_open ? DB_PHSTORE_PAD_OPEN : DB_PHSTORE_PAD;
-
 	ok = dbwrap_phstore_table_config(ctx);
 	if (!ok) {
 		TALLOC_FREE(db);
@@ -752,7 +709,6 @@ struct db_context *db_open_phstore(TALLOC_CTX *mem_ctx,
 		return NULL;
 	}
 	ctx->inflight_idx = dbwrap_phstore_inflight_add(db);
-	talloc_set_destructor(ctx, db_phstore_ctx_destructor);
 	return db;
 
 nomem:

@@ -25,6 +25,8 @@ struct dbwrap_phstore_progress {
 	uint64_t failures;
 	/* a barrier on this covers all of them */
 	uint64_t lsn;
+	/* what that barrier has to be: the strongest of all tables */
+	enum phstore_class durability;
 	/* how long a reply may wait for its barrier */
 	uint32_t barrier_timeout_sec;
 };
@@ -80,5 +82,38 @@ struct db_context *db_open_phstore(TALLOC_CTX *mem_ctx,
 				   mode_t mode,
 				   enum dbwrap_lock_order lock_order,
 				   uint64_t dbwrap_flags);
+
+/** @brief The same question for a database of a cluster. */
+bool dbwrap_phstore_wanted_ctdb(uint64_t dbwrap_flags);
+
+/**
+ * @brief Is this node a member of an active epoch? Waits for it, blocking
+ * and bounded; OK at once if it is, and without a cluster.
+ *
+ * Asked before a request begins: in the middle of one a smbd can only end.
+ */
+NTSTATUS dbwrap_phstore_ready(void);
+
+struct tevent_context;
+struct messaging_context;
+struct ctdbd_connection;
+
+/**
+ * @brief Open a volatile database of the cluster whose marked records
+ * survive. Arguments as db_open_ctdb_ex().
+ *
+ * Nothing is restored here: a record is when somebody asks for it.
+ */
+struct db_context *db_open_phstore_ctdb(TALLOC_CTX *mem_ctx,
+					struct tevent_context *ev,
+					struct messaging_context *msg_ctx,
+					struct ctdbd_connection *conn,
+					const char *name,
+					int hash_size,
+					int tdb_flags,
+					int open_flags,
+					mode_t mode,
+					enum dbwrap_lock_order lock_order,
+					uint64_t dbwrap_flags);
 
 #endif /* DBWRAP_PHSTORE_H */

@@ -147,6 +147,10 @@ static void inflight_restage(struct db_context *db, TDB_DATA key)
 	size_t len = 0;
 	NTSTATUS status;
 
+	if (ctx->restage != NULL) {
+		ctx->restage(db, key);
+		goto done;
+	}
 	rec = dbwrap_fetch_locked(db, frame, key);
 	if (rec == NULL) {
 		DBG_ERR("%s: no lock on a killed smbd's record\n",

@@ -42,6 +42,10 @@ struct db_phstore_ctx {
 	uint8_t *scratch;
 	/* names this database to smbd's parent; 0: it does not know it */
 	unsigned inflight_idx;
+	/* in a cluster: stage what the volatile database has of a record */
+	void (*restage)(struct db_context *db, TDB_DATA key);
+	/* in a cluster: opened to be read */
+	bool rdonly;
 };
 
 /* dbwrap_phstore_value.c */
@@ -61,6 +65,10 @@ NTSTATUS dbwrap_phstore_form(struct db_phstore_ctx *ctx,
 
 /* dbwrap_phstore_store.c */
 
+/* for a database of this name, NULL: out of memory */
+struct db_phstore_ctx *db_phstore_ctx_new(TALLOC_CTX *mem_ctx,
+					  const char *name);
+
 bool dbwrap_phstore_table_config(struct db_phstore_ctx *ctx);
 struct phstore *dbwrap_phstore_store(bool rdonly);
 bool dbwrap_phstore_serves_client(void);
@@ -78,7 +86,18 @@ enum phstore_err dbwrap_phstore_stage(const struct db_phstore_ctx *ctx,
 				      TDB_DATA key,
 				      const TDB_DATA *value,
 				      bool releases);
+/* version NULL: the store gives one, and appends nothing that it has */
+enum phstore_err dbwrap_phstore_stage_version(
+	const struct db_phstore_ctx *ctx,
+	TDB_DATA key,
+	const TDB_DATA *value,
+	bool releases,
+	const struct phstore_version *version);
+/* What is about to be acked was staged before, up to lsn. */
+void dbwrap_phstore_covered(const struct db_phstore_ctx *ctx, uint64_t lsn);
 enum phstore_err dbwrap_phstore_sync(void);
+/* seconds to wait for the node to be a member of an active epoch */
+uint32_t dbwrap_phstore_gate_timeout(void);
 
 /* dbwrap_phstore_inflight.c */
 

@@ -11,19 +11,22 @@
  * smb.conf, all in [global]; a value that is not understood is refused,
  * never replaced by a default:
  *
- *   phstore:backend             local | none (none: upstream's own storage)
+ *   phstore:backend             local | none (none: upstream's own storage);
+ *                               in a cluster ctdb | none, and none if not set
  *   phstore:path                <state directory>/phstore
- *   phstore:durability          sync | local
+ *   phstore:durability          sync | local, in a cluster also replicated
  *   phstore:durability.<table>  the same, for one table
  *   phstore:segment size        bytes, K and M are understood
  *   phstore:allow volatile      no | yes: the store may lie on a tmpfs
  *   phstore:barrier timeout     seconds, 60
+ *   phstore:gate timeout        seconds, 20, in a cluster
  */
 
 #include "includes.h"
 #include "system/filesys.h"
 #include "smbd_shim.h"
 #include "lib/param/param.h"
+#include "lib/phstore/phstore_ship.h"
 #include "lib/util_path.h"
 #include "lib/util/smb_strtox.h"
 #include "lib/dbwrap/dbwrap_phstore_private.h"
@@ -33,10 +36,12 @@
 #define DB_PHSTORE_BARRIER_TIMEOUT 60
 /* more than the records of one request take */
 #define DB_PHSTORE_ROOM (16 * 1024)
-#define DB_PHSTORE_BARRIER_TIMEOUT_MAX 3600
+#define DB_PHSTORE_TIMEOUT_MAX 3600
+#define DB_PHSTORE_GATE_TIMEOUT 20
 
 static struct {
 	struct dbwrap_phstore_progress progress;
+	uint32_t gate_timeout_sec;
 	bool rdonly;
 	pid_t opener;
 	void (*fatal_fn)(const char *reason);
@@ -50,6 +55,19 @@ static const char *db_phstore_param(const char *option, const char *def)
 		GLOBAL_SECTION_SNUM, "phstore", option, def);
 }
 
+static const char *db_phstore_backend(void)
+{
+	return db_phstore_param("backend", lp_clustering() ? "none" : "local");
+}
+
+bool dbwrap_phstore_wanted_ctdb(uint64_t dbwrap_flags)
+{
+	if (!(dbwrap_flags & DBWRAP_FLAG_PER_REC_PERSISTENT)) {
+		return false;
+	}
+	return !strequal(db_phstore_backend(), "none");
+}
+
 bool dbwrap_phstore_wanted(uint64_t dbwrap_flags)
 {
 	const char *backend = NULL;
@@ -60,7 +78,7 @@ bool dbwrap_phstore_wanted(uint64_t dbwrap_flags)
 	if (lp_clustering()) {
 		return false;
 	}
-	backend = db_phstore_param("backend", "local");
+	backend = db_phstore_backend();
 	return !strequal(backend, "none");
 }
 
@@ -81,22 +99,29 @@ static bool db_phstore_durability(const char *option,
 		*durability = PHSTORE_CLASS_LOCAL;
 		return true;
 	}
+	if (strequal(val, "replicated") && lp_clustering()) {
+		*durability = PHSTORE_CLASS_REPLICATED;
+		return true;
+	}
 	DBG_ERR("smb.conf: phstore:%s = %s is not understood, "
-		"use sync or local\n", option, val);
+		"use sync%s or local\n", option, val,
+		lp_clustering() ? ", replicated" : "");
 	return false;
 }
 
 bool dbwrap_phstore_table_config(struct db_phstore_ctx *ctx)
 {
-	const char *backend = db_phstore_param("backend", "local");
+	const char *backend = db_phstore_backend();
+	const char *want = lp_clustering() ? "ctdb" : "local";
 	char *option = NULL;
 	bool ok;
 
-	ok = strequal(backend, "local");
+	ok = strequal(backend, want);
 	if (!ok) {
-		DBG_ERR("smb.conf: phstore:backend = %s is not understood, "
-			"use local or none. Persistent handles can not be "
-			"served.\n", backend);
+		DBG_ERR("smb.conf: phstore:backend = %s is not understood "
+			"with clustering = %s, use %s or none. Persistent "
+			"handles can not be served.\n",
+			backend, lp_clustering() ? "yes" : "no", want);
 		return false;
 	}
 
@@ -110,24 +135,82 @@ bool dbwrap_phstore_table_config(struct db_phstore_ctx *ctx)
 	}
 	ok = db_phstore_durability(option, NULL, &ctx->durability);
 	TALLOC_FREE(option);
+	if (ctx->durability > global.progress.durability) {
+		global.progress.durability = ctx->durability;
+	}
 	return ok;
 }
 
-static bool db_phstore_timeout(uint32_t *timeout_sec)
+/* "/lock/locking.tdb" is table "locking" */
+static const char *db_phstore_table_name(TALLOC_CTX *mem_ctx,
+					 const char *name)
 {
-	const char *val = db_phstore_param("barrier timeout", NULL);
+	const char *base = strrchr_m(name, '/');
+	const char *dot = NULL;
+	size_t len;
+
+	base = (base != NULL) ? base + 1 : name;
+	len = strlen(base);
+	dot = strrchr_m(base, '.');
+	if (dot != NULL && dot != base) {
+		len = dot - base;
+	}
+	return talloc_strndup(mem_ctx, base, MIN(len, PHSTORE_TABLE_MAX));
+}
+
+static int db_phstore_ctx_destructor(struct db_phstore_ctx *ctx)
+{
+	dbwrap_phstore_inflight_remove(ctx->inflight_idx);
+	return 0;
+}
+
+struct db_phstore_ctx *db_phstore_ctx_new(TALLOC_CTX *mem_ctx,
+					  const char *name)
+{
+	struct db_phstore_ctx *ctx = NULL;
+	bool is_open;
+
+	ctx = talloc_zero(mem_ctx, struct db_phstore_ctx);
+	if (ctx == NULL) {
+		return NULL;
+	}
+	ctx->path = talloc_strdup(ctx, name);
+	ctx->table = db_phstore_table_name(ctx, name);
+	if (ctx->path == NULL || ctx->table == NULL) {
+		TALLOC_FREE(ctx);
+		return NULL;
+	}
+	ctx->kind = phstore_canon_kind_of(ctx->table);
+	/*
+	 * brlock.c panics when a store fails, the share mode code loses
+	 * count of its own locks and panics later.
+	 */
+	ctx->put_must_work = strequal(ctx->table, "brlock") ||
+			     strequal(ctx->table, "locking");
+	is_open = strequal(ctx->table, "smbXsrv_open_global");
+	ctx->is_last = is_open || strequal(ctx->table, "brlock");
+	ctx->pad = is_open ? DB_PHSTORE_PAD_OPEN : DB_PHSTORE_PAD;
+	talloc_set_destructor(ctx, db_phstore_ctx_destructor);
+	return ctx;
+}
+
+static bool db_phstore_timeout(const char *option,
+			       uint32_t def,
+			       uint32_t *timeout_sec)
+{
+	const char *val = db_phstore_param(option, NULL);
 	unsigned long sec;
 	int err = 0;
 
-	*timeout_sec = DB_PHSTORE_BARRIER_TIMEOUT;
+	*timeout_sec = def;
 	if (val == NULL) {
 		return true;
 	}
 	sec = smb_strtoul(val, NULL, 10, &err, SMB_STR_FULL_STR_CONV);
-	if (err != 0 || sec < 1 || sec > DB_PHSTORE_BARRIER_TIMEOUT_MAX) {
-		DBG_ERR("smb.conf: phstore:barrier timeout = %s is not "
+	if (err != 0 || sec < 1 || sec > DB_PHSTORE_TIMEOUT_MAX) {
+		DBG_ERR("smb.conf: phstore:%s = %s is not "
 			"understood, use 1 to %d seconds\n",
-			val, DB_PHSTORE_BARRIER_TIMEOUT_MAX);
+			option, val, DB_PHSTORE_TIMEOUT_MAX);
 		return false;
 	}
 	*timeout_sec = sec;
@@ -165,7 +248,15 @@ static bool db_phstore_open_options(struct phstore_open_options *opts)
 		opts->flags |= PHSTORE_OPEN_ALLOW_VOLATILE;
 	}
 
-	return db_phstore_timeout(&global.progress.barrier_timeout_sec);
+	ok = db_phstore_timeout("gate timeout",
+				DB_PHSTORE_GATE_TIMEOUT,
+				&global.gate_timeout_sec);
+	if (!ok) {
+		return false;
+	}
+	return db_phstore_timeout("barrier timeout",
+				  DB_PHSTORE_BARRIER_TIMEOUT,
+				  &global.progress.barrier_timeout_sec);
 }
 
 static void db_phstore_become_owner(void *private_data)
@@ -269,11 +360,14 @@ struct phstore *dbwrap_phstore_store(bool rdonly)
 		return NULL;
 	}
 	path = db_phstore_param("path", def_path);
+	if (lp_clustering()) {
+		opts.backend = db_phstore_backend();
+	}
 
 	become_root();
 	if (rdonly) {
 		opts.flags |= PHSTORE_OPEN_RDONLY;
-	} else {
+	} else if (!lp_clustering()) {
 		opts.flags |= PHSTORE_OPEN_CREATE;
 		ret = mkdir(path, 0700);
 		if (ret != 0 && errno != EEXIST) {
@@ -286,8 +380,11 @@ struct phstore *dbwrap_phstore_store(bool rdonly)
 
 	if (err != PHSTORE_OK) {
 		DBG_ERR("phstore: can not open %s: %s (%s). Persistent "
-			"handles can not be served.\n",
-			path, phstore_strerror(err), phstore_last_error());
+			"handles can not be served.%s\n",
+			path, phstore_strerror(err), phstore_last_error(),
+			(lp_clustering() && err == PHSTORE_ERR_NO_STORE) ?
+			" In a cluster phstored makes the store: start it "
+			"first, with the same path." : "");
 		TALLOC_FREE(def_path);
 		return NULL;
 	}
@@ -343,6 +440,9 @@ NTSTATUS dbwrap_phstore_map_err(enum phstore_err err)
 		return NT_STATUS_INTERNAL_DB_CORRUPTION;
 	case PHSTORE_ERR_TIMEOUT:
 		return NT_STATUS_IO_TIMEOUT;
+	case PHSTORE_ERR_NOT_READY:
+	case PHSTORE_ERR_FENCED:
+		return NT_STATUS_FILE_NOT_AVAILABLE;
 	default:
 		return NT_STATUS_UNEXPECTED_IO_ERROR;
 	}
@@ -391,10 +491,57 @@ NTSTATUS dbwrap_phstore_room(void)
 	return dbwrap_phstore_map_err(err);
 }
 
+uint32_t dbwrap_phstore_gate_timeout(void)
+{
+	return global.gate_timeout_sec;
+}
+
+NTSTATUS dbwrap_phstore_ready(void)
+{
+	struct phstore *store = global.progress.store;
+	struct phstore_ship_state st = {};
+	enum phstore_err err;
+
+	if (store == NULL || !lp_clustering() ||
+	    phstore_gate_is_open(store))
+	{
+		return NT_STATUS_OK;
+	}
+	err = phstore_gate_wait(store, global.gate_timeout_sec * 1000);
+	if (err == PHSTORE_OK) {
+		return NT_STATUS_OK;
+	}
+	err = phstore_ship_get_state(store, &st);
+	DBG_ERR("phstore: this node takes no part in the cluster's store: "
+		"%s. Files can not be opened.\n",
+		(err != PHSTORE_OK) ? phstore_strerror(err) :
+		!st.attached ? "phstored does not run" : st.reason);
+	return NT_STATUS_FILE_NOT_AVAILABLE;
+}
+
+void dbwrap_phstore_covered(const struct db_phstore_ctx *ctx, uint64_t lsn)
+{
+	if (ctx->durability == PHSTORE_CLASS_LOCAL) {
+		return;
+	}
+	global.progress.stages += 1;
+	global.progress.lsn = MAX(global.progress.lsn, lsn);
+}
+
 enum phstore_err dbwrap_phstore_stage(const struct db_phstore_ctx *ctx,
 				      TDB_DATA key,
 				      const TDB_DATA *value,
 				      bool releases)
+{
+	return dbwrap_phstore_stage_version(ctx, key, value, releases, NULL);
+}
+
+enum phstore_err dbwrap_phstore_stage_version(
+	const struct db_phstore_ctx *ctx,
+	TDB_DATA key,
+	const TDB_DATA *value,
+	bool releases,
+	const struct phstore_version *version)
 {
 	struct phstore *store = NULL;
 	struct phstore_txn *txn = NULL;
@@ -409,6 +556,10 @@ enum phstore_err dbwrap_phstore_stage(const struct db_phstore_ctx *ctx,
 	enum phstore_err err;
 	uint64_t lsn = 0;
 
+	if (version != NULL) {
+		opts.version = *version;
+		opts.skip_same = false;
+	}
 	store = dbwrap_phstore_store(false);
 	if (store == NULL) {
 		return PHSTORE_ERR_IO;
@@ -439,13 +590,10 @@ enum phstore_err dbwrap_phstore_stage(const struct db_phstore_ctx *ctx,
 	 * Also when nothing was appended: what was there already may be
 	 * another process's change that is not durable yet.
 	 */
-	if (ctx->durability == PHSTORE_CLASS_SYNC) {
-		global.progress.stages += 1;
-		global.progress.lsn = MAX(global.progress.lsn, lsn);
-		if (ctx->is_last) {
-			/* while the response is built */
-			phstore_barrier_start(store, global.progress.lsn);
-		}
+	dbwrap_phstore_covered(ctx, lsn);
+	if (ctx->is_last && ctx->durability != PHSTORE_CLASS_LOCAL) {
+		/* while the response is built */
+		phstore_barrier_start(store, global.progress.lsn);
 	}
 done:
 	talloc_free(txn);

@@ -144,6 +144,9 @@ NTSTATUS phstore_smb2_admit(struct smbd_smb2_request *req)
 	bool is_unlock;
 
 	switch (SVAL(inhdr, SMB2_HDR_OPCODE)) {
+	case SMB2_OP_CREATE:
+		/* no file can be opened while the node is not in the cluster */
+		return dbwrap_phstore_ready();
 	case SMB2_OP_LOCK:
 		is_unlock = phstore_smb2_is_unlock(req);
 		if (is_unlock) {
@@ -282,8 +285,9 @@ static NTSTATUS phstore_smb2_park(
 		TALLOC_FREE(parked);
 		return NT_STATUS_NO_MEMORY;
 	}
-	parked->subreq = phstore_barrier_send(
-		parked, ev, progress->store, progress->lsn);
+	parked->subreq = phstore_barrier_class_send(
+		parked, ev, progress->store, progress->lsn,
+		progress->durability);
 	if (parked->subreq == NULL) {
 		TALLOC_FREE(parked);
 		return NT_STATUS_NO_MEMORY;

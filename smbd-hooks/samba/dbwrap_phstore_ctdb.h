@@ -1,0 +1,81 @@
+/*
+ * phstore: what the parts of the backend over ctdb share
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+
+#ifndef DBWRAP_PHSTORE_CTDB_H
+#define DBWRAP_PHSTORE_CTDB_H
+
+#include "lib/phstore/phstore_ship.h"
+#include "lib/phstore/volatile_value.h"
+
+/* the last byte of what is staged */
+#define CLU_FORM_PLAIN 0
+#define CLU_FORM_PERSISTENT 1
+
+enum clu_look {
+	CLU_LOOK_OK,
+	CLU_LOOK_AGAIN,		/* the gate is closed, or should be */
+	CLU_LOOK_FAILED,
+};
+
+/* dbwrap_phstore_ctdb_rec.c */
+
+struct db_phstore_ctx *clu_ctx_of(struct db_context *db);
+
+/* NULL for a tool that may not open the store: it sees what ctdb has. */
+struct phstore *clu_store(struct db_phstore_ctx *ctx);
+
+/* The epoch in which what was just read counts. */
+bool clu_epoch(struct phstore *store, uint64_t *epoch);
+
+/*
+ * No epoch is active. Wait, with no lock held. False when it took too long:
+ * a client's smbd does not come back from here.
+ */
+bool clu_wait(struct db_phstore_ctx *ctx, struct phstore *store);
+
+/*
+ * Compare a value of the volatile database with the store, if that was not
+ * done in this epoch. *value is what the record is; it may point into raw or
+ * be a child of mem_ctx.
+ */
+enum clu_look clu_look(struct db_phstore_ctx *ctx,
+		       TALLOC_CTX *mem_ctx,
+		       struct phstore *store,
+		       TDB_DATA key,
+		       TDB_DATA raw,
+		       uint64_t epoch,
+		       struct phvol_hdr *hdr,
+		       TDB_DATA *value);
+
+struct db_record *clu_fetch_locked(struct db_context *db,
+				   TALLOC_CTX *mem_ctx,
+				   TDB_DATA key);
+
+void clu_restage(struct db_context *db, TDB_DATA key);
+
+/* dbwrap_phstore_ctdb.c */
+
+NTSTATUS clu_parse_record(struct db_context *db,
+			  TDB_DATA key,
+			  void (*parser)(TDB_DATA key,
+					 TDB_DATA data,
+					 void *private_data),
+			  void *private_data);
+
+/* dbwrap_phstore_ctdb_walk.c */
+
+int clu_traverse(struct db_context *db,
+		 int (*fn)(struct db_record *rec, void *private_data),
+		 void *private_data);
+int clu_traverse_read(struct db_context *db,
+		      int (*fn)(struct db_record *rec, void *private_data),
+		      void *private_data);
+int clu_traverse_store(struct db_context *db,
+		       int (*fn)(struct db_record *rec, void *private_data),
+		       void *private_data);
+int clu_wipe(struct db_context *db, struct dbwrap_wipe_flags flags);
+
+#endif /* DBWRAP_PHSTORE_CTDB_H */
