@@ -263,8 +263,11 @@ uint64_t repl_floor(struct repl_core *c)
 
 void repl_get_status(struct repl_core *c, struct repl_status *st)
 {
+	size_t i;
+
 	*st = (struct repl_status) {
 		.state = c->active != 0 ? REPL_ACTIVE : REPL_JOINING,
+		.closed = c->closed,
 		.meta = c->meta,
 		.epoch = c->active,
 		.up = c->up,
@@ -279,4 +282,8 @@ void repl_get_status(struct repl_core *c, struct repl_status *st)
 		.num_other_cluster = c->num_other_cluster,
 		.num_tombstones = c->num_tombs,
 	};
+	for (i = 0; i < c->num_peers; i++) {
+		st->acked[c->peers[i].node] = c->peers[i].disk;
+		st->successors |= BIT(c->peers[i].node);
+	}
 }

@@ -91,6 +91,13 @@ struct repl_config {
 	uint32_t nodes;		/* bit per configured node: first voters */
 	uint32_t copies;	/* K */
 	uint64_t cluster;	/* of all messages */
+	/*
+	 * Who waits for `reached` of class SYNC waits for this node's sync
+	 * as well, beside it: so repl_write() asks for none, and what is
+	 * reached does not wait for one. And messages of repl_write() wait
+	 * for repl_flush(), to be few.
+	 */
+	bool beside;
 	const struct repl_ops *ops;
 	void *private_data;
 };
@@ -98,6 +105,7 @@ struct repl_config {
 /** For phstore status. */
 struct repl_status {
 	enum repl_state state;
+	bool closed;			/* CTDB's generation is another one */
 	struct repl_meta meta;
 	uint64_t epoch;			/* active one, or 0 */
 	uint32_t up;
@@ -111,6 +119,8 @@ struct repl_status {
 	uint64_t num_other_version;
 	uint64_t num_other_cluster;
 	uint64_t num_tombstones;	/* waiting for a sweep */
+	uint64_t acked[REPL_MAX_NODES];	/* by successors, on disk; else 0 */
+	uint32_t successors;
 };
 
 /**
@@ -158,6 +168,9 @@ enum phstore_err repl_write(struct repl_core *core,
 			    const struct repl_record *recs,
 			    size_t n,
 			    uint64_t *pos);
+
+/** @brief Send what was written (config.beside). */
+void repl_flush(struct repl_core *core);
 
 /** @brief The highest seq of this epoch that was forgotten here. */
 uint64_t repl_floor(struct repl_core *core);

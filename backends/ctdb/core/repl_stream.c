@@ -167,19 +167,33 @@ enum phstore_err repl_write(struct repl_core *c,
 	*pos = c->head;
 
 	c->conf.ops->apply(c->conf.private_data, recs, n);
-	for (i = 0; i < c->num_peers; i++) {
-		ship(c, &c->peers[i]);
+	if (c->conf.beside) {
+		c->own_disk = c->head;
+	} else {
+		repl_flush(c);
+		repl_want_sync(c);
 	}
-	repl_want_sync(c);
 	for (i = 0; i < n; i++) {
 		if (recs[i].deleted) {
 			repl_sweep_add(c, &recs[i]);
 		}
 	}
-	if (c->num_peers == 0 || MUTANT(MUT_ACK_EARLY)) {
+	if ((c->num_peers == 0 && !c->conf.beside) || MUTANT(MUT_ACK_EARLY)) {
 		repl_advance(c);
 	}
 	return PHSTORE_OK;
+}
+
+void repl_flush(struct repl_core *c)
+{
+	size_t i;
+
+	for (i = 0; i < c->num_peers; i++) {
+		ship(c, &c->peers[i]);
+	}
+	if (c->num_peers == 0 && c->conf.beside && c->active != 0) {
+		repl_advance(c);
+	}
 }
 
 /* One item: a transaction. Returns the bytes it took, 0: malformed. */
