@@ -11,6 +11,7 @@
 #   backends/ctdb/*.c                    what smbd's volatile values are
 #   backends/ctdb/client/*.c             the client of ctdbd
 #   tools/phstore*.c                     phstore
+#   backends/phstored/*.c, ctdb/core/    phstored
 #   tests/{unit,crash,cluster}/*.c       a file with main() is a program of
 #                                        its name, the others are helpers
 #                                        linked into all programs there
@@ -101,6 +102,12 @@ def build(bld):
         bld.program(target='phstore', name='tool', source=tools,
                     includes=includes + ['tools'], use=use,
                     install_path=None)
+    bld.program(target='phstored', name='daemon',
+                source=bld.path.ant_glob(['backends/phstored/*.c',
+                                          'backends/ctdb/core/*.c']),
+                includes=includes + ['backends/phstored',
+                                     'backends/ctdb/core'],
+                use=use, install_path=None)
     if bld.env.RELEASE:
         return
     for folder in PROGRAM_DIRS:

@@ -1,0 +1,551 @@
+/*
+ * phstored: the ctdb sink
+ *
+ * SPDX-License-Identifier: LGPL-3.0-or-later
+ *
+ * The driver of docs/REPLICATION.md: gives the core (backends/ctdb/core) a
+ * store, a network, membership and time, and hands it what this node's
+ * processes stage, in log order.
+ *
+ * The gate is open when an epoch is active that was formed in CTDB's current
+ * generation, and CTDB is not recovering. It is closed before a promise is
+ * given: so nothing is staged between a promise and the next epoch, and what
+ * is in the log when that begins is part of what all members hold (or was
+ * emptied and fenced).
+ *
+ * After a restart nothing of the log before is read again: the next epoch
+ * takes the whole store in.
+ */
+
+#include "phd_ctdb.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "phstore_frame.h"
+#include "phstore_private.h"
+
+/* Own status goes to the others every so many ticks. */
+#define STATUS_TICKS 10
+
+static uint64_t cluster_id(const struct phd_config *conf)
+{
+	uint64_t h = 0xcbf29ce484222325ULL;
+	const char *s = NULL;
+
+	if (conf->cluster_id != 0) {
+		return conf->cluster_id;
+	}
+	for (s = conf->cluster; *s != '\0'; s++) {
+		h = (h ^ (uint8_t)*s) * 0x100000001b3ULL;
+	}
+	return h != 0 ? h : 1;
+}
+
+/* ---- the gate ---- */
+
+static void publish(struct phd_ctdb *d, bool open, uint64_t epoch,
+		    const char *reason)
+{
+	char was[PHSTORE_SHIP_REASON_MAX];
+	bool was_open;
+
+	if (open == d->gate_open && epoch == d->gate_epoch &&
+	    strcmp(reason, d->gate_reason) == 0)
+	{
+		return;
+	}
+	was_open = d->gate_open;
+	snprintf(was, sizeof(was), "%s", d->gate_reason);
+	phd_publish(d->phd, epoch, d->core != NULL ? repl_floor(d->core) : 0,
+		    d->view.generation, d->view.self, open ? NULL : reason);
+	d->gate_epoch = epoch;
+	d->gate_open = open && phstore_gate_is_open(d->phd->store);
+	if (!d->gate_open && open) {
+		/* barred from outside: tried again */
+		reason = "a recovery of ctdb was announced";
+	}
+	snprintf(d->gate_reason, sizeof(d->gate_reason), "%s", reason);
+	if (was_open != d->gate_open || strcmp(was, d->gate_reason) != 0) {
+		phd_log(2, "changes are %s%s", d->gate_open ? "taken" :
+			"not taken: ", d->gate_reason);
+	}
+}
+
+void phd_ctdb_close(struct phd_ctdb *d, const char *reason)
+{
+	if (d->gate_open) {
+		publish(d, false, 0, reason);
+	}
+}
+
+/* Open it, or say why not. */
+void phd_ctdb_gate(struct phd_ctdb *d)
+{
+	struct repl_status st = {};
+	char reason[PHSTORE_SHIP_REASON_MAX];
+
+	if (d->phd->ended) {
+		return;
+	}
+	if (d->down || d->core == NULL) {
+		publish(d, false, 0, d->down_reason);
+		return;
+	}
+	if (d->phd->stopping) {
+		publish(d, false, 0, "phstored is ending");
+		return;
+	}
+	repl_get_status(d->core, &st);
+	if (st.state == REPL_ACTIVE && !st.closed) {
+		publish(d, true, st.epoch, "");
+		return;
+	}
+	phd_ctdb_waits_for(&st, reason, sizeof(reason));
+	publish(d, false, 0, reason);
+}
+
+/* ops->state(ACTIVE): what is in the log is on all members. */
+void phd_ctdb_began(struct phd_ctdb *d)
+{
+	uint64_t head = phstore_ship_head(d->phd->ship);
+
+	phstore_ship_seek(d->phd->ship, head);
+	phstore_ship_reached(d->phd->ship, head, head);
+	phstore_ship_release(d->phd->ship, head);
+	phd_ctdb_gate(d);
+}
+
+/* ---- the log ---- */
+
+static enum phstore_err hand_in(struct phd_ctdb *d,
+				const struct phstore_ship_txn *txn)
+{
+	struct repl_record *recs = NULL;
+	enum phstore_err err;
+	uint64_t pos = 0;
+	uint8_t *key = NULL;
+	size_t i;
+
+	recs = talloc_array(d, struct repl_record, txn->num_ops);
+	key = talloc_array(recs, uint8_t, txn->num_ops * REPL_KEY_MAX);
+	if (recs == NULL || key == NULL) {
+		talloc_free(recs);
+		return PHSTORE_ERR_NO_MEMORY;
+	}
+	for (i = 0; i < txn->num_ops; i++) {
+		const struct phstore_ship_op *op = &txn->ops[i];
+
+		recs[i] = (struct repl_record) {
+			.key.data = key,
+			.key.len = phd_full_key(key, op->table, op->key),
+			.value = op->value,
+			.version = op->version,
+			.deleted = op->deleted,
+		};
+		key += REPL_KEY_MAX;
+	}
+	d->writing = true;
+	err = repl_write(d->core, recs, txn->num_ops, &pos);
+	d->writing = false;
+	if (err == PHSTORE_OK) {
+		d->lsn_of[pos % PHD_POSITIONS] = txn->end_lsn;
+		d->last_pos = pos;
+	}
+	talloc_free(recs);
+	return err;
+}
+
+/* Everything staged so far goes to the core, as far as it takes it. */
+static void pump(struct phd_ctdb *d)
+{
+	struct phstore_ship_txn *txn = NULL;
+	struct repl_status st = {};
+	enum phstore_err err = PHSTORE_OK;
+	bool any = false;
+
+	if (d->core == NULL || d->down || d->phd->ended) {
+		return;
+	}
+	repl_get_status(d->core, &st);
+	while (st.state == REPL_ACTIVE) {
+		err = phstore_ship_read(d->phd->ship, &txn);
+		if (err == PHSTORE_ERR_NOT_FOUND) {
+			break;
+		}
+		if (err != PHSTORE_OK) {
+			phd_fail(d->phd, PHD_EXIT_FAILED, "%s",
+				 phstore_last_error());
+			return;
+		}
+		err = hand_in(d, txn);
+		if (err == PHSTORE_ERR_BUSY || err == PHSTORE_ERR_NO_MEMORY) {
+			/* again when something was acked, or with a tick */
+			phstore_ship_seek(d->phd->ship, txn->lsn);
+			break;
+		}
+		if (err != PHSTORE_OK) {
+			phd_fail(d->phd, PHD_EXIT_FAILED,
+				 "transaction at %" PRIu64 " is not taken: %s",
+				 txn->lsn, phstore_strerror(err));
+			return;
+		}
+		any = true;
+	}
+	if (any) {
+		repl_flush(d->core);
+	}
+}
+
+/* ---- what the core asked for and gets later ---- */
+
+static void later_handler(struct tevent_context *ev,
+			  struct tevent_immediate *im, void *private_data)
+{
+	struct phd_ctdb *d = private_data;
+	struct phd_message *m = NULL;
+	enum phstore_err err;
+
+	(void)ev;
+	(void)im;
+	d->later_set = false;
+	if (d->core == NULL || d->phd->ended) {
+		return;
+	}
+	if (d->want_synced) {
+		d->want_synced = false;
+		err = phstore_ship_sync(d->phd->ship);
+		if (err != PHSTORE_OK) {
+			phd_fail(d->phd, PHD_EXIT_FAILED, "%s; this node "
+				 "leaves the cluster's members",
+				 phstore_last_error());
+			return;
+		}
+		repl_synced(d->core);
+	}
+	while ((m = d->self_first) != NULL && d->core != NULL) {
+		d->self_first = m->next;
+		if (d->self_first == NULL) {
+			d->self_end = &d->self_first;
+		}
+		repl_receive(d->core, m->buf, m->len);
+		talloc_free(m);
+	}
+	phd_ctdb_flush_batch(d);
+	pump(d);
+}
+
+void phd_ctdb_later(struct phd_ctdb *d)
+{
+	if (d->later_set) {
+		return;
+	}
+	d->later_set = true;
+	tevent_schedule_immediate(d->later, d->phd->ev, later_handler, d);
+}
+
+/* ---- what a network tells ---- */
+
+static void end_core(struct phd_ctdb *d)
+{
+	struct phd_message *m = NULL;
+
+	TALLOC_FREE(d->core);
+	TALLOC_FREE(d->snap);
+	d->want_synced = false;
+	d->batch_num = 0;
+	d->batch_bytes = 0;
+	TALLOC_FREE(d->batch_mem);
+	while ((m = d->self_first) != NULL) {
+		d->self_first = m->next;
+		talloc_free(m);
+	}
+	d->self_end = &d->self_first;
+}
+
+static bool begin_core(struct phd_ctdb *d, const struct phd_view *view)
+{
+	const struct phd_config *conf = d->phd->conf;
+	uint32_t num = (uint32_t)__builtin_popcount(view->nodes);
+	struct repl_config rc = {
+		.node = view->self,
+		.nodes = view->nodes,
+		.copies = conf->copies,
+		.cluster = d->cluster,
+		.beside = true,
+		.ops = &phd_repl_ops,
+		.private_data = d,
+	};
+	enum phd_exit code;
+
+	if (conf->copies > num) {
+		phd_fail(d->phd, PHD_EXIT_REFUSED, "copies = %" PRIu32
+			 ", but the cluster has %" PRIu32 " nodes",
+			 conf->copies, num);
+		return false;
+	}
+	if (d->meta_fd == -1) {
+		d->view = *view;
+		code = phd_meta_open(d, view->self);
+		if (code != PHD_EXIT_OK) {
+			phd_fail(d->phd, code, "cannot begin");
+			return false;
+		}
+	}
+	d->core = repl_core_new(d, &rc, &d->meta);
+	if (d->core == NULL) {
+		phd_fail(d->phd, PHD_EXIT_REFUSED, "node %u of the nodes %x "
+			 "with %" PRIu32 " copies makes no sense",
+			 view->self, view->nodes, conf->copies);
+		return false;
+	}
+	return true;
+}
+
+void phd_ctdb_view(struct phd_ctdb *d, const struct phd_view *view)
+{
+	bool same = d->core != NULL && d->have_view &&
+		    view->up == d->view.up &&
+		    view->nodes == d->view.nodes &&
+		    view->generation == d->view.generation;
+	bool ok;
+
+	d->down = false;
+	if (d->phd->ended) {
+		return;
+	}
+	if (d->have_view && view->self != d->view.self) {
+		phd_fail(d->phd, PHD_EXIT_REFUSED, "this was node %u and is "
+			 "node %u now", d->view.self, view->self);
+		return;
+	}
+	if (d->core != NULL && view->nodes != d->view.nodes) {
+		phd_log(1, "the cluster's nodes are %x now", view->nodes);
+		phd_ctdb_close(d, "the nodes of the cluster have changed");
+		end_core(d);
+	}
+	if (d->core == NULL) {
+		ok = begin_core(d, view);
+		if (!ok) {
+			return;
+		}
+	}
+	if (d->have_view && view->generation != d->view.generation) {
+		phd_ctdb_close(d, "ctdb has recovered, a new epoch follows");
+	}
+	d->view = *view;
+	d->have_view = true;
+	if (!same) {
+		phd_log(2, "ctdb: nodes %x are active, generation %" PRIx64,
+			view->up, view->generation);
+		repl_membership(d->core, view->up, view->generation);
+	}
+	phd_ctdb_gate(d);
+}
+
+void phd_ctdb_down(struct phd_ctdb *d, const char *reason)
+{
+	d->down = true;
+	snprintf(d->down_reason, sizeof(d->down_reason), "%s", reason);
+	phd_ctdb_gate(d);
+}
+
+void phd_ctdb_message(struct phd_ctdb *d, const uint8_t *buf, size_t len)
+{
+	bool ours;
+
+	d->num_received += 1;
+	if (d->core == NULL || d->down || d->phd->ended) {
+		return;
+	}
+	ours = phd_ctdb_hear_status(d, buf, len);
+	if (!ours) {
+		repl_receive(d->core, buf, len);
+		phd_ctdb_flush_batch(d);
+	}
+	pump(d);
+}
+
+/* ---- the sink ---- */
+
+static struct phd_ctdb *of(struct phd *phd)
+{
+	return phd->sink;
+}
+
+static enum phd_exit sink_start(struct phd *phd)
+{
+	struct phd_ctdb *d = talloc_zero(phd, struct phd_ctdb);
+
+	if (d == NULL) {
+		return PHD_EXIT_FAILED;
+	}
+	phd->sink = d;
+	d->phd = phd;
+	d->meta_fd = -1;
+	d->down = true;
+	snprintf(d->down_reason, sizeof(d->down_reason), "waits for ctdbd");
+	d->cluster = cluster_id(phd->conf);
+	d->self_end = &d->self_first;
+	d->later = tevent_create_immediate(d);
+	d->next_key = talloc_array(d, uint8_t, REPL_KEY_MAX);
+	if (d->later == NULL || d->next_key == NULL) {
+		phd_log(0, "out of memory");
+		return PHD_EXIT_FAILED;
+	}
+	d->net = phd->conf->peers_dir != NULL ? &phd_net_dir : &phd_net_ctdb;
+	return d->net->start(d);
+}
+
+static void sink_readable(struct phd *phd)
+{
+	pump(of(phd));
+}
+
+/* What was refused is worth a line each time it grows. */
+static void tell_strangers(struct phd_ctdb *d, const struct repl_status *st)
+{
+	if (st->num_other_version > d->told_version) {
+		phd_log(0, "%" PRIu64 " messages of another protocol version "
+			"were dropped: all nodes must run releases of one "
+			"protocol", st->num_other_version - d->told_version);
+	}
+	if (st->num_other_cluster > d->told_cluster) {
+		phd_log(0, "%" PRIu64 " messages of another cluster id were "
+			"dropped: two clusters of the name \"%s\", or another "
+			"`cluster id` on some node",
+			st->num_other_cluster - d->told_cluster,
+			d->phd->conf->cluster);
+	}
+	d->told_version = st->num_other_version;
+	d->told_cluster = st->num_other_cluster;
+}
+
+static void sink_tick(struct phd *phd)
+{
+	struct phd_ctdb *d = of(phd);
+	struct repl_status st = {};
+	uint64_t head;
+
+	if (phd->ended) {
+		return;
+	}
+	d->net->tick(d);
+	if (d->core == NULL || phd->ended) {
+		return;
+	}
+	d->ticks += 1;
+	if (!d->down) {
+		repl_tick(d->core);
+		phd_ctdb_flush_batch(d);
+		phd_ctdb_gate(d);
+		pump(d);
+	}
+	/* class replicated: on disk soon after */
+	head = phstore_ship_head(phd->ship);
+	if (phstore_ship_durable(phd->ship) < head) {
+		phstore_barrier_start(phd->store, head);
+	}
+	if (d->ticks % STATUS_TICKS == 0 && !d->down) {
+		repl_get_status(d->core, &st);
+		tell_strangers(d, &st);
+		phd_ctdb_tell_status(d);
+	}
+}
+
+static bool sink_flushed(struct phd *phd)
+{
+	struct phd_ctdb *d = of(phd);
+	struct repl_status st = {};
+
+	phd_ctdb_gate(d);
+	if (d->core == NULL || d->down) {
+		return true;
+	}
+	repl_get_status(d->core, &st);
+	if (st.state != REPL_ACTIVE) {
+		return true;
+	}
+	pump(d);
+	repl_get_status(d->core, &st);
+	return st.durable == st.head &&
+	       phstore_ship_tell(phd->ship) >= phstore_ship_head(phd->ship);
+}
+
+static char *force(struct phd_ctdb *d, TALLOC_CTX *mem_ctx, const char *arg)
+{
+	uint32_t lost = 0;
+	char *end = NULL;
+
+	while (*arg != '\0') {
+		unsigned long n = strtoul(arg, &end, 10);
+
+		if (end == arg || n >= REPL_MAX_NODES ||
+		    (*end != '\0' && *end != ','))
+		{
+			return talloc_strdup(mem_ctx, "error: not a list of "
+					     "node numbers\n");
+		}
+		lost |= 1U << n;
+		arg = *end == ',' ? end + 1 : end;
+	}
+	if (d->core == NULL || d->down) {
+		return talloc_strdup(mem_ctx, "error: ctdbd is not there\n");
+	}
+	if (lost == 0 || (lost & ~d->view.nodes) != 0) {
+		return talloc_strdup(mem_ctx, "error: name nodes of the "
+				     "cluster, as 1,2\n");
+	}
+	if ((lost & d->view.up) != 0) {
+		return talloc_asprintf(mem_ctx, "error: of these nodes %x are "
+				       "active: only nodes that are gone can "
+				       "be left behind\n",
+				       lost & d->view.up);
+	}
+	if (d->view.self != __builtin_ctz(d->view.up)) {
+		return talloc_asprintf(mem_ctx, "error: ask node %d, the "
+				       "lowest that is active\n",
+				       __builtin_ctz(d->view.up));
+	}
+	phd_log(0, "operator: go on without the nodes %x for ever", lost);
+	repl_force(d->core, lost);
+	return talloc_strdup(mem_ctx, "ok\n");
+}
+
+static char *sink_command(struct phd *phd, TALLOC_CTX *mem_ctx,
+			  const char *line)
+{
+	if (strncmp(line, "force ", 6) == 0) {
+		return force(of(phd), mem_ctx, line + 6);
+	}
+	return NULL;
+}
+
+static void sink_stop(struct phd *phd)
+{
+	struct phd_ctdb *d = of(phd);
+
+	if (!phd->ended || phd->exit_code == PHD_EXIT_OK) {
+		phd_ctdb_close(d, "phstored was stopped");
+	}
+	d->net->stop(d);
+	end_core(d);
+	if (d->meta_fd != -1) {
+		close(d->meta_fd);
+	}
+}
+
+const struct phd_sink_ops phd_sink_ctdb = {
+	.name = "ctdb",
+	.start = sink_start,
+	.readable = sink_readable,
+	.tick = sink_tick,
+	.flushed = sink_flushed,
+	.status = phd_ctdb_status,
+	.command = sink_command,
+	.stop = sink_stop,
+};

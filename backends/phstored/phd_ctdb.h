@@ -1,0 +1,146 @@
+/*
+ * phstored: the ctdb sink, inside
+ *
+ * SPDX-License-Identifier: LGPL-3.0-or-later
+ *
+ * phd_ctdb.c         the sink: reads the log, drives the core, the gate
+ * phd_ctdb_store.c   what the core asks of the store
+ * phd_ctdb_status.c  status of all nodes
+ * phd_meta.c         what a node must remember besides its store
+ * phd_net_ctdb.c     membership and messages: ctdbd
+ * phd_net_dir.c      the same from a folder, for tests
+ */
+
+#ifndef PHD_CTDB_H
+#define PHD_CTDB_H
+
+#include "backends/ctdb/core/repl_core.h"
+#include "phstored.h"
+
+/* Own transactions of which the core still knows the position. */
+#define PHD_POSITIONS 8192
+/* Records applied as one frame, at most. */
+#define PHD_BATCH_OPS 64
+#define PHD_BATCH_BYTES (256 * 1024)
+
+struct phd_ctdb;
+
+/* CTDB's view, as a network tells it. */
+struct phd_view {
+	uint32_t nodes;		/* bit per configured node */
+	uint32_t up;		/* active ones, this one included */
+	uint8_t self;
+	uint64_t generation;
+};
+
+struct phd_net_ops {
+	const char *name;
+	enum phd_exit (*start)(struct phd_ctdb *d);
+	/* May get lost. */
+	void (*send)(struct phd_ctdb *d, uint8_t to,
+		     const uint8_t *buf, size_t len);
+	void (*tick)(struct phd_ctdb *d);
+	/* Nobody needs to remember this deletion's version any more. */
+	void (*forgotten)(struct phd_ctdb *d, const char *table,
+			  struct phstore_blob key,
+			  struct phstore_version version);
+	void (*stop)(struct phd_ctdb *d);
+};
+extern const struct phd_net_ops phd_net_ctdb;
+extern const struct phd_net_ops phd_net_dir;
+
+/* What another node says of itself. */
+struct phd_node_status {
+	uint64_t heard_ns;		/* 0: never */
+	uint64_t epoch;
+	uint64_t records;
+	uint64_t backlog;		/* bytes not safe yet */
+	uint64_t lag;			/* the same in transactions */
+	uint64_t tombstones;
+	uint32_t copies;
+	bool open;
+	char reason[PHSTORE_SHIP_REASON_MAX];
+};
+
+struct phd_message {
+	struct phd_message *next;
+	uint8_t *buf;
+	size_t len;
+};
+
+struct phd_batch_op {
+	char *table;
+	struct phstore_ship_op op;
+};
+
+struct phd_ctdb {
+	struct phd *phd;
+	const struct phd_net_ops *net;
+	void *net_state;
+	struct phd_view view;
+	bool have_view;
+	bool down;			/* no view at the moment */
+	char down_reason[128];
+
+	struct repl_core *core;
+	struct repl_meta meta;
+	int meta_fd;
+	uint64_t meta_seq;
+	uint64_t cluster;
+
+	bool gate_open;
+	uint64_t gate_epoch;
+	char gate_reason[PHSTORE_SHIP_REASON_MAX];
+
+	uint64_t lsn_of[PHD_POSITIONS];	/* end LSN by position */
+	uint64_t last_pos;
+	bool writing;			/* inside repl_write() */
+
+	/* records to be applied, not yet in the log */
+	TALLOC_CTX *batch_mem;
+	struct phstore_ship_op batch[PHD_BATCH_OPS];
+	size_t batch_num;
+	size_t batch_bytes;
+
+	struct phstore_ship_snapshot *snap;
+	bool snap_old;
+	uint8_t *next_key;		/* of the last ops->next() */
+
+	/* deferred: the core must not be called from its callbacks */
+	struct tevent_immediate *later;
+	bool later_set;
+	bool want_synced;
+	struct phd_message *self_first, **self_end;
+
+	struct phd_node_status nodes[REPL_MAX_NODES];
+	unsigned int ticks;
+	uint64_t told_version, told_cluster;
+	uint64_t num_applied;
+	uint64_t num_sent, num_received;
+};
+
+/* phd_ctdb.c: what a network calls */
+void phd_ctdb_view(struct phd_ctdb *d, const struct phd_view *view);
+void phd_ctdb_down(struct phd_ctdb *d, const char *reason);
+void phd_ctdb_message(struct phd_ctdb *d, const uint8_t *buf, size_t len);
+void phd_ctdb_gate(struct phd_ctdb *d);
+void phd_ctdb_close(struct phd_ctdb *d, const char *reason);
+void phd_ctdb_later(struct phd_ctdb *d);
+void phd_ctdb_began(struct phd_ctdb *d);
+
+/* phd_ctdb_store.c */
+extern const struct repl_ops phd_repl_ops;
+void phd_ctdb_flush_batch(struct phd_ctdb *d);
+size_t phd_full_key(uint8_t *buf, const char *table, struct phstore_blob key);
+
+/* phd_ctdb_status.c */
+void phd_ctdb_tell_status(struct phd_ctdb *d);
+bool phd_ctdb_hear_status(struct phd_ctdb *d, const uint8_t *buf, size_t len);
+void phd_ctdb_status(struct phd *phd, struct phd_json *json);
+void phd_ctdb_waits_for(const struct repl_status *st, char *buf, size_t size);
+
+/* phd_meta.c */
+enum phd_exit phd_meta_open(struct phd_ctdb *d, uint8_t node);
+bool phd_meta_write(struct phd_ctdb *d, const struct repl_meta *meta);
+
+#endif /* PHD_CTDB_H */
