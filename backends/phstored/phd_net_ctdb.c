@@ -26,7 +26,7 @@
 #define LOOK_TICKS 20
 
 struct net_db {
-	char name[PHSTORE_TABLE_MAX + 1];
+	char name[PHSTORE_TABLE_MAX + 8];
 	struct phctdb_db *db;
 	struct tevent_req *attach;
 };
@@ -313,11 +313,14 @@ static void net_forgotten(struct phd_ctdb *d, const char *table,
 			  struct phstore_version version)
 {
 	struct net_ctdb *n = d->net_state;
-	struct phctdb_db *db = db_get(n, table);
+	char name[PHSTORE_TABLE_MAX + 8];
+	struct phctdb_db *db = NULL;
 	struct phctdb_bytes k = { .data = key.data, .len = key.len };
 	struct tevent_req *req = NULL;
 	struct forget *f = NULL;
 
+	snprintf(name, sizeof(name), "%s.tdb", table);
+	db = db_get(n, name);
 	if (db == NULL || n->num_forgets >= FORGETS_MAX) {
 		return;
 	}
