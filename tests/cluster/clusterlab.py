@@ -39,7 +39,7 @@ PORT = 445
 QUICK = {"KeepaliveInterval": 1, "KeepaliveLimit": 3}
 
 CTDB_CONF = """[logging]
-	location = file:{dir}/log.ctdb
+	location = file:{dir}/stdout.ctdbd
 	log level = {log_level}
 [cluster]
 	cluster lock = !{bin}/ctdb_mutex_fcntl_helper {top}/lock/cluster.lock 2
@@ -96,11 +96,15 @@ SMB_CONF = """# written by tests/cluster/clusterlab.py
 """
 
 # The event script of the lab for addresses; ctdb's own reads /sys, which
-# knows nothing of namespaces.
+# knows nothing of namespaces. In test mode ctdbd tells nobody that an address
+# has moved (ARP), so clients would try the old node for half a minute.
 ADDRESSES = """#!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 case $1 in
-takeip) ip addr add "$3/$4" dev "$2" 2>/dev/null || true ;;
+takeip)
+	ip addr add "$3/$4" dev "$2" 2>/dev/null
+	"$CTDB" gratarp "$3" "$2"
+	;;
 releaseip) ip addr del "$3/$4" dev "$2" 2>/dev/null || true ;;
 esac
 exit 0
@@ -341,7 +345,7 @@ class Node:
         wait_for(self.is_ok, timeout,
                  lambda: "node %d is not OK:\n%s%s" % (
                      self.pnn, self.ctdb("status").stdout,
-                     self.tail("log.ctdb")))
+                     self.tail("stdout.ctdbd")))
 
     def wait_smbd(self, timeout=60.0):
         def listens():

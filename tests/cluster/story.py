@@ -1,0 +1,262 @@
+# The failover story: what a client sees when nodes die
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# What it is: the chapters of `make cluster-demo`, which are also the test
+# test_failover. Ann works on one node with a persistent handle, a lock and a
+# lease; nodes die, are cut off, are stopped; Bob tries to get at her file.
+#
+# Clients do as real ones: they follow an address of the cluster (public,
+# moved by ctdb) and try again until somebody answers there.
+
+import os
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+import clusterlab		# noqa: E402
+from clusterlab import phlab	# noqa: E402
+import smb2			# noqa: E402
+
+SHARE = "ca_rwh"
+
+
+class Address:
+    """A public address, as a server for phlab.Client."""
+
+    def __init__(self, cluster, k):
+        self.cluster = cluster
+        self.k = k
+        self.host = cluster.net.public(k)
+        self.port = clusterlab.PORT
+        self.user = phlab.USER
+        self.password = phlab.PASSWORD
+
+
+class Step:
+    """Prints a story; expect() ends it."""
+
+    def __init__(self, tap=False):
+        self.tap = tap
+        self.number = 0
+        self.began = time.monotonic()
+        self.title = ""
+
+    def chapter(self, title):
+        self.passed()
+        self.number += 1
+        self.title = title
+        if not self.tap:
+            print("\n%d. %s" % (self.number, title), flush=True)
+
+    def passed(self):
+        if self.tap and self.title:
+            print("ok %d - %s" % (self.number, self.title), flush=True)
+        self.title = ""
+
+    def say(self, text, seconds=None):
+        print(("# " if self.tap else "   ") + text +
+              ("" if seconds is None else "  [%.1f ms]" % (seconds * 1000)),
+              flush=True)
+
+    def expect(self, ok, text):
+        if not ok:
+            raise phlab.Failed("%s: %s" % (self.title, text))
+
+
+def timed(fn, *args, **kwargs):
+    began = time.monotonic()
+    result = fn(*args, **kwargs)
+    return result, time.monotonic() - began
+
+
+def return_of(client, handles, timeout=60.0):
+    """
+    Connect again and ask for the handles, until it is done or the time is
+    over: what an SMB client does by itself. The answers on the way.
+    """
+    end = time.monotonic() + timeout
+    seen = []
+    while True:
+        try:
+            client.connect(timeout=2.0)
+            return [client.tree.reconnect(op) for op in handles], seen
+        except (smb2.Gone, smb2.Late) as e:
+            last = str(e)
+        except smb2.SmbError as e:
+            last = e.name
+            # a server that has what it needs does not say these
+            if last in ("OBJECT_NAME_NOT_FOUND", "ACCESS_DENIED"):
+                raise
+        if not seen or seen[-1] != last:
+            seen.append(last)
+        if time.monotonic() > end:
+            raise phlab.Failed("not back after %d s: %s" % (timeout, seen))
+        time.sleep(0.02)
+
+
+class Story:
+    def __init__(self, step, cluster):
+        self.step = step
+        self.c = cluster
+        self.ann = None
+        self.op = None
+        self.figures = {}
+
+    # ---- chapters
+
+    def cluster_is_up(self):
+        s, c = self.step, self.c
+        s.chapter("A cluster of %d nodes" % c.count)
+        _, seconds = timed(c.up)
+        s.say("ctdb is healthy on all nodes after %.1f s, smbd listens after "
+              "%.1f s." % (c.ctdb_seconds, seconds))
+        self.wait_addresses()
+        s.say("Addresses: %s." % ", ".join(
+            "%s on node %s" % (c.net.public(k), c.holder(k))
+            for k in range(c.publics)))
+        s.say("Records are kept by %s." % (
+            "phstore" if c.backend != "none" else
+            "Samba itself (%s)" % (c.durability or "full_outage")))
+
+    def ann_works(self):
+        s, c = self.step, self.c
+        s.chapter("Ann opens a file")
+        self.address = Address(c, 0)
+        self.ann = phlab.Client(self.address, SHARE, "Ann").connect()
+        s.expect(self.ann.tree.continuously_available,
+                 "the share is not continuously available")
+        tree = self.ann.tree
+        self.op, seconds = timed(
+            tree.create, "report.txt",
+            lease=smb2.LEASE_R | smb2.LEASE_W | smb2.LEASE_H)
+        s.expect(self.op.persistent, "the handle is not persistent")
+        s.say("Through %s on node %d: a persistent handle, lease %s," % (
+            self.address.host, c.holder(0),
+            smb2.lease_name(self.op.lease_state)), seconds)
+        _, seconds = timed(tree.lock, self.op, 0, 16)
+        tree.write(self.op, 0, b"before the death")
+        s.say("a lock on the first 16 bytes.", seconds)
+        self.other = tree.create("draft.txt", share=smb2.SHARE_NONE)
+        s.say("And a second handle, on draft.txt.")
+
+    def node_dies(self, how, name, leader=None):
+        """Kill or cut off the node Ann is on; she follows her address."""
+        s, c = self.step, self.c
+        s.chapter(name)
+        victim = c.holder(0)
+        who = "the leader" if victim == c.leader() else "not the leader"
+        alive = [i for i in range(c.count) if i != victim]
+        began = time.monotonic()
+        how(c[victim])
+        s.say("Node %d, %s, is gone." % (victim, who))
+        handles = [self.op] + ([self.other] if self.other else [])
+        back, seen = return_of(self.ann, handles, timeout=90.0)
+        self.ann.tree.write(back[0], 16, b"and after")
+        seconds = time.monotonic() - began
+        recovery = self.recovery_seconds(alive[0])
+        self.figures[name] = seconds
+        s.expect(back[0].persistent_id == self.op.persistent_id,
+                 "another handle came back")
+        s.say("Ann followed %s to node %s, has her handles back and wrote, "
+              "%.2f s after it (the recovery itself took %.2f s)." % (
+                  self.address.host, c.holder(0, alive[0]), seconds,
+                  recovery))
+        self.op = back[0]
+        if self.other:
+            self.ann.tree.close(back[1])
+            self.closed, self.other = back[1], None
+            s.say("She closed draft.txt there.")
+        return victim, alive
+
+    def bob_is_refused(self, node, ann_away):
+        s = self.step
+        bob = phlab.Client(node, SHARE, "Bob").connect()
+        if ann_away:
+            status = bob.tree.status_of(bob.tree.create, "report.txt")
+            s.expect(status == "FILE_NOT_AVAILABLE",
+                     "Bob's open was answered " + status)
+            s.say("Bob opens report.txt on node %d: NT_STATUS_%s." %
+                  (node.pnn, status))
+            return
+        wanted = bob.tree.create_send("report.txt")
+        end = time.monotonic() + 10
+        while not wanted.done and time.monotonic() < end:
+            self.ann.conn.drain(0.02)
+            try:
+                bob.conn._pump(time.monotonic() + 0.02)
+            except smb2.Late:
+                pass
+        theirs = bob.tree.create_recv(wanted)
+        status = bob.tree.status_of(bob.tree.lock, theirs, 8, 4)
+        s.expect(status == "LOCK_NOT_GRANTED",
+                 "Bob locking the locked range was answered " + status)
+        s.say("Bob locks her bytes through node %d: NT_STATUS_%s." %
+              (node.pnn, status))
+        bob.tree.close(theirs)
+
+    def node_returns(self, victim, start):
+        s, c = self.step, self.c
+        s.chapter("The node comes back")
+        _, seconds = timed(start)
+        c.wait_ok()
+        s.say("Node %d is healthy and serves." % victim, seconds)
+        cat = phlab.Client(c[victim], SHARE, "Cat").connect()
+        status = cat.tree.status_of(cat.tree.reconnect, self.closed)
+        s.expect(status == "OBJECT_NAME_NOT_FOUND",
+                 "the closed handle came back there: " + status)
+        op = cat.tree.create("draft.txt", share=smb2.SHARE_NONE)
+        cat.tree.close(op)
+        s.say("draft.txt is free there: it brought no zombie.")
+        self.bob_is_refused(c[victim], ann_away=False)
+        data = self.ann.tree.read(self.op, 0, 25)
+        s.expect(data == b"before the deathand after", "Ann reads %r" % data)
+        s.say("Ann still works.")
+
+    def all_stop(self, how, name):
+        s, c = self.step, self.c
+        s.chapter(name)
+        self.ann.drop()
+        _, seconds = timed(how)
+        s.say("No node runs any more.", seconds)
+        began = time.monotonic()
+        c.start()
+        self.wait_addresses()
+        s.say("They are started again and healthy.",
+              time.monotonic() - began)
+        self.bob_is_refused(c[1], ann_away=True)
+        back, seen = return_of(self.ann, [self.op])
+        s.expect(back[0].persistent_id == self.op.persistent_id,
+                 "another handle came back")
+        self.op = back[0]
+        s.say("Ann has her handle again.")
+        self.bob_is_refused(c[1], ann_away=False)
+
+    def the_end(self):
+        s = self.step
+        s.chapter("The end")
+        self.ann.tree.close(self.op)
+        status = self.ann.tree.status_of(self.ann.tree.reconnect, self.op)
+        s.expect(status == "OBJECT_NAME_NOT_FOUND",
+                 "the closed handle came back: " + status)
+        s.say("Ann closes; asking for the handle again: NT_STATUS_%s." %
+              status)
+        s.expect(not self.c.panicked(), "panics: %s" %
+                 self.c.panicked()[:3])
+        s.passed()
+
+    # ---- helpers
+
+    def wait_addresses(self):
+        c = self.c
+        clusterlab.wait_for(
+            lambda: all(c.holder(k) is not None for k in range(c.publics)),
+            30.0, lambda: "ctdb assigned no addresses")
+
+    def recovery_seconds(self, i):
+        """How long the last recovery took, as ctdb has it."""
+        for line in self.c[i].ctdb("uptime").stdout.splitlines():
+            if line.startswith("Duration of last recovery"):
+                return float(line.split()[-2])
+        return 0.0
