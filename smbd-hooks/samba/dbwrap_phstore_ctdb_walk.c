@@ -6,7 +6,9 @@
  * The keys ctdb has on all nodes, and those only the store has (not touched
  * since all nodes were down). Each record is then read or locked like any
  * other. The keys are collected first: what is called may wait for the gate,
- * which ctdb's traverse must not.
+ * which ctdb's traverse must not. They count if the gate was open, in one
+ * epoch, all the time: a traverse beside a recovery of ctdb leaves out keys,
+ * and so does a store that is not complete yet.
  */
 
 #include "includes.h"
@@ -69,21 +71,43 @@ static bool clu_collect(struct clu_traverse_state *state)
 	struct db_phstore_ctx *ctx = clu_ctx_of(state->db);
 	struct phstore *store = clu_store(ctx);
 	enum phstore_err err;
+	uint64_t before = 0;
+	uint64_t after = 0;
 	NTSTATUS status;
+	bool ok;
 
+again:
+	TALLOC_FREE(state->keys);
 	state->keys = db_open_rbt(NULL);
 	if (state->keys == NULL) {
 		return false;
 	}
+	if (store == NULL) {
+		if (!ctx->rdonly) {
+			return false;
+		}
+		status = dbwrap_traverse_read(
+			ctx->base, clu_collect_fn, state, NULL);
+		return NT_STATUS_IS_OK(status);
+	}
+	ok = clu_epoch(store, &before);
+	if (!ok) {
+		ok = clu_wait(ctx, store);
+		if (!ok) {
+			return false;
+		}
+		goto again;
+	}
 	status = dbwrap_traverse_read(ctx->base, clu_collect_fn, state, NULL);
+	err = phstore_scan(store, ctx->table, clu_collect_store_fn, state,
+			   NULL);
+	ok = clu_epoch(store, &after);
+	if (!ok || before != after) {
+		goto again;
+	}
 	if (!NT_STATUS_IS_OK(status)) {
 		return false;
 	}
-	if (store == NULL) {
-		return ctx->rdonly;
-	}
-	err = phstore_scan(store, ctx->table, clu_collect_store_fn, state,
-			   NULL);
 	if (err != PHSTORE_OK) {
 		dbwrap_phstore_failed(ctx, "scan", err, false);
 		return false;
