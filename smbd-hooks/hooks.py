@@ -242,8 +242,48 @@ static bool phstore_lock_owner_exists(const struct server_id *pid)
 
 """),
 
-    # CLOSE: the locks go before the share mode entry, still under its lock.
-    # A lock whose handle is gone would be nobody's, and stay.
+    # CLOSE: the locks go first, then the share mode entry, whole, with its
+    # oplock or lease, all under one g_lock. A lock without its handle would
+    # be nobody's, and stay; an entry without its lease is lost to a client
+    # whose CLOSE was not answered, and stays as well.
+    hook("close-state", "source3/smbd/close.c",
+         "after", "bool reset_delete_on_close;",
+         "	int phstore_oplock_type;"),
+
+    hook("close-lease", "source3/smbd/close.c",
+         "before", "static void close_share_mode_lock_prepare("
+         "struct share_mode_lock *lck,", """
+/* What remove_share_oplock() does, once the entry is gone. */
+static void phstore_close_lease(struct share_mode_lock *lck,
+				struct close_share_mode_lock_state *state)
+{
+	struct files_struct *fsp = state->fsp;
+
+	if (state->phstore_oplock_type == NO_OPLOCK) {
+		return;
+	}
+	if (state->phstore_oplock_type == LEASE_OPLOCK) {
+		(void)remove_lease_if_stale(lck,
+					    fsp_client_guid(fsp),
+					    &fsp->lease->lease.lease_key);
+	}
+	share_mode_wakeup_waiters(fsp->file_id);
+}
+
+"""),
+
+    hook("close-keep-oplock", "source3/smbd/close.c",
+         "before", "if (fsp->oplock_type != NO_OPLOCK) {", """
+	state->phstore_oplock_type = fsp->oplock_type;
+	goto phstore_keep_oplock;
+
+""", scope="function close_share_mode_lock_prepare"),
+
+    hook("close-kept-oplock", "source3/smbd/close.c",
+         "before", "if (fsp->fsp_flags.initial_delete_on_close &&",
+         "phstore_keep_oplock:",
+         scope="function close_share_mode_lock_prepare"),
+
     hook("close-locks-first", "source3/smbd/close.c",
          "before", "if (!state->delete_object) {", """
 	if (!state->delete_object && fsp->current_lock_count > 0) {
@@ -253,6 +293,11 @@ static bool phstore_lock_owner_exists(const struct server_id *pid)
 
 """, scope="function close_share_mode_lock_prepare"),
 
+    hook("close-lease-last", "source3/smbd/close.c",
+         "after", "ok = del_share_mode(lck, fsp);",
+         "		phstore_close_lease(lck, state);",
+         scope="function close_share_mode_lock_prepare"),
+
     hook("close-entry-last", "source3/smbd/close.c",
          "before", "/* Remove the oplock before potentially deleting the "
          "file. */", """
@@ -261,6 +306,11 @@ static bool phstore_lock_owner_exists(const struct server_id *pid)
 	}
 
 """, scope="function close_remove_share_mode"),
+
+    hook("close-cleanup-lease", "source3/smbd/close.c",
+         "after", "ok = del_share_mode(lck, fsp);",
+         "	phstore_close_lease(lck, state);",
+         scope="function close_share_mode_lock_cleanup"),
 
     # An open whose smbd died before it could mark it persistent
     hook("scavenge-half-open", "source3/smbd/scavenger.c",

@@ -28,7 +28,8 @@ from phlab import check  # noqa: E402
 
 MOST = 60
 # at least: 3 for each record staged
-POINTS = {"open": 6, "lock": 3, "lock given up": 3, "close": 9}
+POINTS = {"open": 6, "lock": 3, "lock given up": 3, "close": 9,
+          "close leased": 9}
 TIMEOUT_MSEC = 1000
 
 
@@ -69,8 +70,10 @@ class Run:
             self.c.connect_when_up()
         return acked, died
 
-    def open(self, name):
-        return self.c.tree.create(name, timeout_msec=TIMEOUT_MSEC)
+    def open(self, name, lease_key=None):
+        return self.c.tree.create(
+            name, timeout_msec=TIMEOUT_MSEC, lease_key=lease_key,
+            lease=None if lease_key is None else smb2.LEASE_R)
 
     def free_soon(self, name):
         """Another client gets the file for itself before long."""
@@ -162,8 +165,11 @@ class Run:
         self.free_soon(name)
         return died
 
-    def at_close(self, name, n):
-        op = self.open(name)
+    def at_close_leased(self, name, n):
+        return self.at_close(name, n, lease_key=uuid.uuid4().bytes)
+
+    def at_close(self, name, n, lease_key=None):
+        op = self.open(name, lease_key)
         self.c.tree.lock(op, 0, 10)
         acked, died = self.fire(n, lambda: self.c.tree.close_send(op))
         if died:
@@ -207,7 +213,8 @@ def main():
         run = Run(server, gun, all_die)
         for what, fn in (("open", run.at_open), ("lock", run.at_lock),
                          ("lock given up", run.at_lock_given_up),
-                         ("close", run.at_close)):
+                         ("close", run.at_close),
+                         ("close leased", run.at_close_leased)):
             n = 1
             while fn("%s-%d" % (what, n), n):
                 n += 1
