@@ -105,8 +105,10 @@ static const struct command commands[] = {
 "more smbd. When nobody runs it, without write access, or with --offline the\n"
 "files are read as they are; counters and latencies are those since the\n"
 "first process opened it, and none then.\n"
-"health is ok, nearly full (exit 7), damaged (exit 3), latched (exit 4) or\n"
-"unusable (exit 2).\n"
+"health is ok, fewer copies (exit 9), not ready (exit 8), nearly full (exit\n"
+"7), damaged (exit 3), latched (exit 4) or unusable (exit 2). For a store of\n"
+"a cluster it tells what phstored knows: all nodes, members, copies, what\n"
+"is not safe yet, whom it waits for.\n"
 "\n"
 "Examples:\n"
 "  phstore --store /var/lib/samba/phstore status\n"
@@ -224,6 +226,24 @@ static const struct command commands[] = {
 "\n"
 "Examples:\n"
 "  phstore tables\n",
+	},
+	{
+		.name = "force",
+		.fn = phtool_force,
+		.min_args = 1,
+		.max_args = 1,
+		.args = "NODES",
+		.brief = "begin without nodes that are lost for ever",
+		.help =
+"For a cluster that waits after all nodes were down, because nodes that may\n"
+"have the newest records do not come back. NODES, as 1,2, are struck off; the\n"
+"others begin with the newest they have, and what only the lost ones had is\n"
+"lost. To be asked on the lowest node that is active. You promise that these\n"
+"nodes do not serve at this moment; one that comes back is emptied.\n"
+"\n"
+"Examples:\n"
+"  phstore status | grep -A9 waits_for\n"
+"  phstore force 2\n",
 	},
 	{
 		.name = "gate",

@@ -8,6 +8,8 @@
  *   latched      a sync failed; nothing is promised until all closed it
  *   damaged      recovery found parts of the log unreadable
  *   nearly full  the file system has no room for a few more segments
+ *   not ready    the store is one of a cluster that takes no changes now
+ *   fewer copies fewer nodes are members of the cluster than copies wanted
  *   ok
  *   unusable     the store could not be opened, see error and reason
  *
@@ -246,6 +248,9 @@ enum phtool_exit phtool_status(struct phtool *tool)
 	struct phstore_stat st = {};
 	enum phtool_exit result = PHTOOL_OK;
 	enum phtool_exit flushed;
+	enum phtool_exit cluster_result = PHTOOL_OK;
+	struct phdump_out whole;
+	const char *cluster = NULL;
 	const char *health = "ok";
 	struct fs_room room;
 	enum phstore_err err;
@@ -257,6 +262,18 @@ enum phtool_exit phtool_status(struct phtool *tool)
 	err = phstore_stat(tool->store, &st);
 	if (err != PHSTORE_OK) {
 		return phtool_fail(tool, err, tool->dir);
+	}
+	/* it decides on the health, which stands in front of it */
+	whole = *out;
+	phdump_init(out, whole.json, whole.verbose);
+	phdump_object(out, NULL);
+	cluster = phtool_show_sink(tool, &cluster_result);
+	phdump_end(out);
+	phdump_free(out);
+	*out = whole;
+	if (cluster != NULL) {
+		health = cluster;
+		result = cluster_result;
 	}
 	room = fs_room(tool, &st);
 	if (room.low) {
@@ -293,6 +310,7 @@ enum phtool_exit phtool_status(struct phtool *tool)
 		phdump_null(out, "free_inodes");
 	}
 	show_stat(out, &st);
+	(void)phtool_show_sink(tool, &cluster_result);
 	phdump_end(out);
 	flushed = phtool_flush(tool);
 	if (flushed != PHTOOL_OK) {

@@ -28,6 +28,7 @@ enum phtool_exit {
 	PHTOOL_CONFLICT = 6,		/* another version than expected */
 	PHTOOL_NEARLY_FULL = 7,		/* little room for new segments */
 	PHTOOL_NOT_READY = 8,		/* the gate is closed */
+	PHTOOL_FEW_COPIES = 9,		/* fewer than K nodes are members */
 };
 
 /** The command line, and what a command works on. */
@@ -117,5 +118,9 @@ enum phtool_exit phtool_verify(struct phtool *tool);
 enum phtool_exit phtool_put(struct phtool *tool);
 enum phtool_exit phtool_del(struct phtool *tool);
 enum phtool_exit phtool_gate(struct phtool *tool);
+enum phtool_exit phtool_force(struct phtool *tool);
+
+/** @brief A store's cluster, if it has one; @return its health if not ok. */
+const char *phtool_show_sink(struct phtool *tool, enum phtool_exit *code);
 
 #endif /* PHSTORE_TOOL_H */

@@ -480,6 +480,7 @@ static char *force(struct phd_ctdb *d, TALLOC_CTX *mem_ctx, const char *arg)
 {
 	uint32_t lost = 0;
 	char *end = NULL;
+	char list[128];
 
 	while (*arg != '\0') {
 		unsigned long n = strtoul(arg, &end, 10);
@@ -501,17 +502,18 @@ static char *force(struct phd_ctdb *d, TALLOC_CTX *mem_ctx, const char *arg)
 				     "cluster, as 1,2\n");
 	}
 	if ((lost & d->view.up) != 0) {
-		return talloc_asprintf(mem_ctx, "error: of these nodes %x are "
-				       "active: only nodes that are gone can "
-				       "be left behind\n",
-				       lost & d->view.up);
+		phd_ctdb_list(lost & d->view.up, list, sizeof(list));
+		return talloc_asprintf(mem_ctx, "error: active: node %s. Only "
+				       "nodes that are gone can be left "
+				       "behind\n", list);
 	}
 	if (d->view.self != __builtin_ctz(d->view.up)) {
 		return talloc_asprintf(mem_ctx, "error: ask node %d, the "
 				       "lowest that is active\n",
 				       __builtin_ctz(d->view.up));
 	}
-	phd_log(0, "operator: go on without the nodes %x for ever", lost);
+	phd_ctdb_list(lost, list, sizeof(list));
+	phd_log(0, "operator: go on without the nodes %s for ever", list);
 	repl_force(d->core, lost);
 	return talloc_strdup(mem_ctx, "ok\n");
 }

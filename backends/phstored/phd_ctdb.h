@@ -137,6 +137,7 @@ size_t phd_full_key(uint8_t *buf, const char *table, struct phstore_blob key);
 void phd_ctdb_tell_status(struct phd_ctdb *d);
 bool phd_ctdb_hear_status(struct phd_ctdb *d, const uint8_t *buf, size_t len);
 void phd_ctdb_status(struct phd *phd, struct phd_json *json);
+void phd_ctdb_list(uint32_t set, char *buf, size_t size);
 void phd_ctdb_waits_for(const struct repl_status *st, char *buf, size_t size);
 
 /* phd_meta.c */

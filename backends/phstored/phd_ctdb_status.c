@@ -36,7 +36,7 @@
 #define STATUS_VERSION 1
 #define STATUS_LEN 72
 
-static void list_nodes(uint32_t set, char *buf, size_t size)
+void phd_ctdb_list(uint32_t set, char *buf, size_t size)
 {
 	size_t len = 0;
 	unsigned int i;
@@ -58,7 +58,7 @@ void phd_ctdb_waits_for(const struct repl_status *st, char *buf, size_t size)
 		snprintf(buf, size, "a new epoch is being formed");
 		return;
 	}
-	list_nodes(st->missing, nodes, sizeof(nodes));
+	phd_ctdb_list(st->missing, nodes, sizeof(nodes));
 	snprintf(buf, size, "waits for %" PRIu32 " of the nodes %s: without "
 		 "them it is not known which records are the newest",
 		 st->missing_needed, nodes);
@@ -242,6 +242,8 @@ void phd_ctdb_status(struct phd *phd, struct phd_json *j)
 	phd_json_u64(j, "under_replicated",
 		     st.epoch != 0 && st.meta.k < phd->conf->copies ?
 		     stat.num_records : 0);
+	phd_json_bool(j, "fewer_copies", st.epoch != 0 &&
+		      st.meta.k < phd->conf->copies);
 	json_set(j, "waits_for", st.missing);
 	phd_json_u64(j, "waits_for_any", st.missing_needed);
 	phd_json_u64(j, "lag_transactions", st.head - st.durable);

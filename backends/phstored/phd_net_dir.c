@@ -165,10 +165,23 @@ static void on_message(struct tevent_context *ev, struct tevent_fd *fde,
 	(void)fde;
 	(void)flags;
 	for (i = 0; i < 64; i++) {
-		ssize_t len = recv(n->fd, n->buf, MSG_LEN_MAX, MSG_DONTWAIT);
+		struct sockaddr_un from = {};
+		socklen_t from_len = sizeof(from) - 1;
+		unsigned int node = 0;
+		const char *name = NULL;
+		ssize_t len = recvfrom(n->fd, n->buf, MSG_LEN_MAX,
+				       MSG_DONTWAIT,
+				       (struct sockaddr *)&from, &from_len);
 
 		if (len < 0) {
 			return;
+		}
+		/* cut off: neither side hears the other */
+		name = strrchr(from.sun_path, '/');
+		if (name != NULL && sscanf(name, "/node-%u", &node) == 1 &&
+		    node < REPL_MAX_NODES && !(n->peers & (1U << node)))
+		{
+			continue;
 		}
 		if (n->up) {
 			phd_ctdb_message(n->d, n->buf, (size_t)len);
