@@ -15,7 +15,9 @@
  * After each round all nodes must hold the same, and that must be, per key,
  * the last acknowledged operation or one tried after it.
  *
- * SEED repeats a run's choices, ROUNDS sets their number.
+ * SEED repeats a run's choices, ROUNDS sets their number. For tests on real
+ * ctdbds (tests/cluster): `writer STORE JOURNAL NODE` is a writer, `check WHEN
+ * (STORE JOURNAL)...` compares three nodes.
  */
 
 #include <dirent.h>
@@ -41,6 +43,8 @@
 #define WAIT_MS 20000
 
 static char dir[400];
+static char stores[NODES][450];
+static char journals[NODES][450];
 static char daemon_path[400];
 static pid_t daemons[NODES];
 static pid_t writers[NODES];
@@ -125,10 +129,9 @@ static void view(unsigned int up, bool new_generation, const char *word)
 
 static void start_daemon(int i)
 {
-	char store[450], net[450], log[450], node[8];
+	char net[450], log[450], node[8];
 	pid_t pid;
 
-	snprintf(store, sizeof(store), "%s/n%d", dir, i);
 	snprintf(net, sizeof(net), "%s/net", dir);
 	snprintf(log, sizeof(log), "%s/log%d", dir, i);
 	snprintf(node, sizeof(node), "%d", i);
@@ -137,7 +140,7 @@ static void start_daemon(int i)
 		int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 
 		dup2(fd, 2);
-		execl(daemon_path, "phstored", "--store", store,
+		execl(daemon_path, "phstored", "--store", stores[i],
 		      "--peers-dir", net, "--node", node, "--copies", "2",
 		      "--segment-size", "65536", "--debug-level", "5",
 		      "--allow-volatile", NULL);
@@ -154,8 +157,8 @@ static void start_writer(int i)
 	snprintf(node, sizeof(node), "%d", i);
 	pid = fork();
 	if (pid == 0) {
-		execl("/proc/self/exe", "test_phstored", "writer", dir, node,
-		      NULL);
+		execl("/proc/self/exe", "test_phstored", "writer", stores[i],
+		      journals[i], node, NULL);
 		_exit(127);
 	}
 	writers[i] = pid;
@@ -233,11 +236,9 @@ static struct phstore *open_store(int node, bool create)
 		.segment_size = 65536,
 	};
 	struct phstore *store = NULL;
-	char path[450];
 	enum phstore_err err;
 
-	snprintf(path, sizeof(path), "%s/n%d", dir, node);
-	err = phstore_open(NULL, path, &oo, &store);
+	err = phstore_open(NULL, stores[node], &oo, &store);
 	if (err != PHSTORE_OK) {
 		fprintf(stderr, "open: %s\n", phstore_last_error());
 		return NULL;
@@ -274,18 +275,46 @@ static unsigned int last_number(const char *path)
 	return max;
 }
 
+/*
+ * Acknowledged: then it is in this node's store whenever the gate is open
+ * (nobody else writes this key). What was undone in between is not.
+ */
+static bool is_there(struct phstore *store, struct phstore_blob key,
+		     unsigned int n, bool del)
+{
+	struct phstore_gate a = {}, b = {};
+	struct phstore_record rec = {};
+	enum phstore_err err = PHSTORE_OK;
+	unsigned int found = 0;
+	TALLOC_CTX *mem = talloc_new(NULL);
+
+	while (!a.open || !b.open || a.epoch != b.epoch) {
+		err = phstore_gate_wait(store, 100);
+		if (err != PHSTORE_OK) {
+			continue;
+		}
+		phstore_gate_get(store, &a);
+		err = phstore_get(mem, store, "t", key, &rec);
+		phstore_gate_get(store, &b);
+	}
+	if (err == PHSTORE_OK) {
+		found = (unsigned int)atoi(rec.value.data);
+	}
+	talloc_free(mem);
+	return del ? err == PHSTORE_ERR_NOT_FOUND : found == n;
+}
+
 static int writer(int node)
 {
 	struct phstore_version seen[KEYS] = {};
 	struct phstore *store = open_store(node, true);
-	char path[450];
+	const char *path = journals[node];
 	unsigned int n;
 	int fd;
 
 	if (store == NULL) {
 		return 1;
 	}
-	snprintf(path, sizeof(path), "%s/journal%d", dir, node);
 	n = last_number(path);
 	fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
 	rng = n * 77777 + node + (uint64_t)getpid();
@@ -325,6 +354,12 @@ static int writer(int node)
 		talloc_free(txn);
 		if (err == PHSTORE_OK) {
 			journal(fd, 'A', key, n, del);
+			if (!is_there(store, kb, n, del)) {
+				fprintf(stderr, "writer %d: %s %u was "
+					"acknowledged and is not there\n",
+					node, k, n);
+				return 4;
+			}
 		} else if (err != PHSTORE_ERR_FENCED &&
 			   err != PHSTORE_ERR_NOT_READY)
 		{
@@ -370,14 +405,13 @@ static int found_fn(const char *table, const struct phstore_record *rec,
 
 static size_t read_journal(int w, struct tried *ops)
 {
-	char path[450], what;
 	struct tried t;
+	char what;
 	size_t num = 0;
 	int del;
 	FILE *f = NULL;
 
-	snprintf(path, sizeof(path), "%s/journal%d", dir, w);
-	f = fopen(path, "r");
+	f = fopen(journals[w], "r");
 	while (f != NULL && num < OPS_MAX &&
 	       fscanf(f, " %c %d %u %d", &what, &t.key, &t.n, &del) == 4)
 	{
@@ -479,11 +513,11 @@ static void run_node(int i)
 
 static void remove_store(int i)
 {
-	char path[450], name[720];
+	const char *path = stores[i];
 	struct dirent *de = NULL;
+	char name[720];
 	DIR *d = NULL;
 
-	snprintf(path, sizeof(path), "%s/n%d", dir, i);
 	d = opendir(path);
 	while (d != NULL && (de = readdir(d)) != NULL) {
 		snprintf(name, sizeof(name), "%s/%s", path, de->d_name);
@@ -629,9 +663,21 @@ int main(int argc, char *argv[])
 	char path[450];
 	int i;
 
-	if (argc == 4) {
-		snprintf(dir, sizeof(dir), "%s", argv[2]);
-		return writer(atoi(argv[3]));
+	if (argc == 5 && strcmp(argv[1], "writer") == 0) {
+		i = atoi(argv[4]) % NODES;
+		snprintf(stores[i], sizeof(stores[i]), "%s", argv[2]);
+		snprintf(journals[i], sizeof(journals[i]), "%s", argv[3]);
+		return writer(i);
+	}
+	if (argc == 3 + 2 * NODES && strcmp(argv[1], "check") == 0) {
+		for (i = 0; i < NODES; i++) {
+			snprintf(stores[i], sizeof(stores[i]), "%s",
+				 argv[3 + 2 * i]);
+			snprintf(journals[i], sizeof(journals[i]), "%s",
+				 argv[4 + 2 * i]);
+		}
+		printf("acknowledged %" PRIu64 "\n", check(argv[2]));
+		return 0;
 	}
 	snprintf(dir, sizeof(dir), "%s", tmp != NULL ? tmp : "/var/tmp/phd");
 	snprintf(daemon_path, sizeof(daemon_path), "%s/phstored",
@@ -639,6 +685,11 @@ int main(int argc, char *argv[])
 	rng = seed != NULL ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL);
 	printf("# SEED=%" PRIu64 "\n", rng);
 	mkdir(dir, 0700);
+	for (i = 0; i < NODES; i++) {
+		snprintf(stores[i], sizeof(stores[i]), "%s/n%d", dir, i);
+		snprintf(journals[i], sizeof(journals[i]), "%s/journal%d",
+			 dir, i);
+	}
 	snprintf(path, sizeof(path), "%s/net", dir);
 	mkdir(path, 0700);
 	view(7, true, "");
