@@ -42,7 +42,7 @@ CTDB_CONF = """[logging]
 	location = file:{dir}/stdout.ctdbd
 	log level = {log_level}
 [cluster]
-	cluster lock = !{bin}/ctdb_mutex_fcntl_helper {top}/lock/cluster.lock 2
+	cluster lock = !{top}/cluster-lock
 	node address = {address}
 	leader timeout = {leader_timeout}
 [database]
@@ -108,6 +108,14 @@ takeip)
 releaseip) ip addr del "$3/$4" dev "$2" 2>/dev/null || true ;;
 esac
 exit 0
+"""
+
+
+# The same command on all nodes, as ctdb demands, but each takes its own way
+# to the shared file, so that a node can lose it.
+LOCK = """#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+exec {bin}/ctdb_mutex_fcntl_helper "$CTDB_BASE/shared/cluster.lock" 2
 """
 
 
@@ -218,6 +226,7 @@ class Node:
                      "ncalrpc", "events/legacy", "share/events/legacy"):
             os.makedirs(os.path.join(self.dir, name), exist_ok=True)
         os.chmod(os.path.join(self.dir, "private"), 0o700)
+        self.shared(True)
         values = dict(dir=self.dir, top=c.dir, bin=c.bin, port=PORT,
                       address=self.host, user=c.unix_user,
                       leader_timeout=c.leader_timeout, backend=c.backend)
@@ -324,11 +333,33 @@ class Node:
             phlab.signal_pid(pid, phlab.signal.SIGCONT)
         self.paused = False
 
-    def cut(self):
+    def cut(self, storage=True):
+        """
+        No packet gets through any more; with storage, the shared file
+        system is lost as well, as when it lies behind the same link. (If it
+        is not, a leader that is cut off keeps the cluster lock, and ctdb
+        lets no other node lead.)
+        """
         self.cluster.net.partition(self.pnn)
+        if storage:
+            self.shared(False)
+            for pid in self.pids():
+                if "ctdb_mutex_fcntl_helper" in read(
+                        "/proc/%d" % pid, "comm") + read(
+                        "/proc/%d" % pid, "cmdline").split("\0")[0]:
+                    phlab.signal_pid(pid, phlab.signal.SIGKILL)
 
     def mend(self):
+        self.shared(True)
         self.cluster.net.heal(self.pnn)
+
+    def shared(self, there):
+        """The way to the cluster lock's file."""
+        path = os.path.join(self.dir, "shared")
+        if there and not os.path.islink(path):
+            os.symlink(os.path.join(self.cluster.dir, "lock"), path)
+        elif not there and os.path.islink(path):
+            os.unlink(path)
 
     # ---- waiting for it
 
@@ -464,6 +495,7 @@ class Cluster:
                                                        phlab.USER))
         write(self.dir, "ctl", CTL.format(python=sys.executable, here=HERE,
                                           top=self.dir), 0o755)
+        write(self.dir, "cluster-lock", LOCK.format(bin=self.bin), 0o755)
         self.net.up()
         self.net.enter_hub()
         self.save()
