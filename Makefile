@@ -3,7 +3,8 @@
 #
 # SPDX-License-Identifier: LGPL-3.0-or-later
 
-.PHONY: all samba samba-dir demo run stop cluster cluster-stop test bench tidy clean help
+.PHONY: all samba samba-dir demo run stop cluster cluster-stop \
+	cluster-demo test bench tidy clean help
 .DEFAULT_GOAL := all
 
 # Variables given to make (SAMBA_DIR=... SANITIZE=...) are in the environment of
@@ -37,6 +38,9 @@ cluster: all samba
 cluster-stop:
 	@tests/cluster/down
 
+cluster-demo: all samba
+	@SAMBA_DIR="$(samba_dir)" tests/cluster/demo
+
 test:
 	@scripts/setup build test
 	@tests/run $(SETS)
@@ -60,6 +64,7 @@ help:
 	@echo 'make stop       end it'
 	@echo 'make cluster    three nodes in network namespaces (NODES=, BACKEND=none)'
 	@echo 'make cluster-stop  end them'
+	@echo 'make cluster-demo  a story of nodes that die, in two minutes'
 	@echo 'make test       every test (SETS="unit crash fuzz smb torture")'
 	@echo 'make bench      benchmarks against upstream'"'"'s own storage'
 	@echo 'make tidy       licence headers, line lengths and the like'

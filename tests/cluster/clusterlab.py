@@ -18,6 +18,7 @@
 # partial_outage; "ctdb" is ours, with phstored on each node.
 
 import atexit
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -242,7 +243,7 @@ class Node:
               0o755)
         if c.backend == "ctdb":
             target = os.path.join(self.dir, "events/legacy",
-                                  "40.phstore.script")
+                                  "55.phstore.script")
             shutil.copy(os.path.join(phlab.TOP, "events/phstore.script"),
                         target)
             os.chmod(target, 0o755)
@@ -536,8 +537,8 @@ class Cluster:
         """The planned stop of the whole cluster."""
         for node in self.nodes:
             node.stop_program("smbd")
-        for node in self.nodes:
-            node.ctdb("shutdown")
+        with concurrent.futures.ThreadPoolExecutor(self.count) as pool:
+            list(pool.map(lambda node: node.ctdb("shutdown"), self.nodes))
         for node in self.nodes:
             node.stop_program("ctdbd", signal_it=False, timeout=60.0)
             node.stop_program("phstored")

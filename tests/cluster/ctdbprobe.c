@@ -9,7 +9,7 @@
  *        ctdbprobe SOCKET update DB KEY VALUE
  *        ctdbprobe SOCKET read DB KEY         the copy on this node
  *
- * Lines begin with the seconds since the start. Exit 0, or 1 with a reason.
+ * Lines begin with the monotonic clock, in seconds. Exit 0, or 1 with a reason.
  */
 
 #include <errno.h>
@@ -38,8 +38,6 @@ static double now(void)
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
-
-static double began;
 
 static void end(struct probe *p, const char *what, int err)
 {
@@ -137,7 +135,7 @@ static void on_event(struct phctdb *c, enum phctdb_event ev,
 	uint32_t i;
 
 	(void)c;
-	printf("%.3f %s pnn %u generation %u run %u active", now() - began,
+	printf("%.3f %s pnn %u generation %u run %u active", now(),
 	       name[ev], s->pnn, s->generation, s->runstate);
 	for (i = 0; i < s->num_active; i++) {
 		printf(" %u", s->active[i]);
@@ -155,7 +153,7 @@ static void on_message(struct phctdb *c, uint64_t srvid, const uint8_t *data,
 	(void)c;
 	(void)srvid;
 	(void)private_data;
-	printf("%.3f message '%.*s'\n", now() - began, (int)len,
+	printf("%.3f message '%.*s'\n", now(), (int)len,
 	       (const char *)data);
 }
 
@@ -163,7 +161,7 @@ static void on_log(void *private_data, int level, const char *msg)
 {
 	(void)private_data;
 	if (level < 6) {
-		printf("%.3f log %s\n", now() - began, msg);
+		printf("%.3f log %s\n", now(), msg);
 	}
 }
 
@@ -201,7 +199,6 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	began = now();
 	watch = strcmp(argv[2], "watch") == 0 ||
 		strcmp(argv[2], "listen") == 0;
 	p->argv = argv;

@@ -260,3 +260,21 @@ class Story:
             if line.startswith("Duration of last recovery"):
                 return float(line.split()[-2])
         return 0.0
+
+
+def tell(s):
+    """All of it."""
+    c = s.c
+    s.cluster_is_up()
+    s.ann_works()
+    victim, alive = s.node_dies(lambda node: node.kill9(), "Her node dies")
+    s.bob_is_refused(c[alive[0]], ann_away=False)
+    s.node_returns(victim, c[victim].start)
+    victim, alive = s.node_dies(lambda node: node.cut(),
+                                "Her node's link is cut")
+    c[victim].kill9()
+    c[victim].mend()
+    s.node_returns(victim, c[victim].start)
+    s.all_stop(c.stop, "All nodes are stopped as planned")
+    s.all_stop(c.kill9, "All nodes lose power at once")
+    s.the_end()
