@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 
 .PHONY: all samba samba-dir demo run stop cluster cluster-stop \
-	cluster-demo test bench tidy clean help
+	cluster-demo ceph ceph-stop test bench bench-ceph tidy clean help
 .DEFAULT_GOAL := all
 
 # Variables given to make (SAMBA_DIR=... SANITIZE=...) are in the environment of
@@ -41,12 +41,23 @@ cluster-stop:
 cluster-demo: all samba
 	@SAMBA_DIR="$(samba_dir)" tests/cluster/demo
 
+ceph:
+	@scripts/build --ceph
+	@tests/ceph/up
+
+ceph-stop:
+	@tests/ceph/down
+
 test:
 	@scripts/setup build test
 	@tests/run $(SETS)
 
 bench: all samba
 	@SAMBA_DIR="$(samba_dir)" bench/run
+
+bench-ceph:
+	@scripts/build --ceph
+	@bench/ceph/run
 
 tidy:
 	@scripts/tidy
@@ -65,7 +76,10 @@ help:
 	@echo 'make cluster    three nodes in network namespaces (NODES=, BACKEND=none)'
 	@echo 'make cluster-stop  end them'
 	@echo 'make cluster-demo  a story of nodes that die, in two minutes'
+	@echo 'make ceph       a small Ceph cluster on loopback, for the backend rados'
+	@echo 'make ceph-stop  end it'
 	@echo 'make test       every test (SETS="unit crash fuzz smb torture")'
 	@echo 'make bench      benchmarks against upstream'"'"'s own storage'
+	@echo 'make bench-ceph benchmarks of the backend rados on such a cluster'
 	@echo 'make tidy       licence headers, line lengths and the like'
 	@echo 'make clean      remove build*/ (not the cached Samba)'

@@ -20,6 +20,13 @@
 #   bench/*.c                            the same with main()
 #   bench/preload/*.c                    shared objects for LD_PRELOAD
 #
+# Configured --ceph (build-ceph; needs librados and the SDK of object classes)
+# the library and the tool know the backend rados, too, and there are
+#
+#   backends/rados/*.c                   in libphstore.a
+#   backends/rados/cls/*.cc              libcls_phstore.so, for the OSDs
+#   tests/ceph/*.c bench/ceph/*.c        the same with main()
+#
 # Nothing of smbd is built here: the hooks compile lib/ a second time, inside
 # Samba's tree against the talloc and tevent of smbd itself.
 
@@ -32,7 +39,9 @@ out = 'build'    # scripts/build names another one per variant
 
 LIB_DIRS = ['lib/phstore', 'backends/local', 'backends/ctdb',
             'backends/ctdb/client']
-PROGRAM_DIRS = ['tests/unit', 'tests/crash', 'tests/cluster', 'bench']
+PROGRAM_DIRS = ['tests/unit', 'tests/crash', 'tests/conformance',
+                'tests/cluster', 'bench']
+CEPH_PROGRAM_DIRS = ['tests/conformance', 'tests/ceph', 'bench/ceph']
 
 
 def options(opt):
@@ -41,6 +50,9 @@ def options(opt):
                    help='list for -fsanitize=, as address,undefined')
     opt.add_option('--release', action='store_true', default=False,
                    help='without the fault injection of the test build')
+    opt.load('compiler_cxx')
+    opt.add_option('--ceph', action='store_true', default=False,
+                   help='with the backend rados and its object class')
     opt.add_option('--fuzz', action='store_true', default=False,
                    help='libFuzzer targets only (needs CC=clang)')
 
@@ -50,6 +62,7 @@ def configure(conf):
     env = conf.env
     env.FUZZ = conf.options.fuzz
     env.RELEASE = conf.options.release
+    env.CEPH = conf.options.ceph
     sanitize = conf.options.sanitize
 
     env.append_value('CFLAGS', [
@@ -78,16 +91,29 @@ def configure(conf):
         conf.check_cfg(package='cmocka', args=['--cflags', '--libs'],
                        uselib_store='CMOCKA')
     conf.check_cc(lib='m', uselib_store='M')
+    if env.CEPH:
+        conf.load('compiler_cxx')
+        conf.check_cc(lib='rados', header_name='rados/librados.h',
+                      uselib_store='RADOS')
+        env.append_value('DEFINES_RADOS', ['PHSTORE_WITH_RADOS'])
+        env.append_value('CXXFLAGS', [
+            # g++ defines it by itself
+            '-U_GNU_SOURCE', '-std=c++17', '-g', '-O2', '-Wall', '-Wextra', '-Werror',
+            '-fmacro-prefix-map=../='])
 
 
 def build(bld):
     use = ['TALLOC', 'TEVENT', 'TDB', 'ZLIB', 'M']
-    includes = ['.'] + LIB_DIRS
+    lib_dirs = list(LIB_DIRS)
+    if bld.env.CEPH:
+        lib_dirs.append('backends/rados')
+        use.append('RADOS')
+    includes = ['.'] + lib_dirs
 
     bld.stlib(
         target='phstore',
         name='libphstore',
-        source=bld.path.ant_glob([d + '/*.c' for d in LIB_DIRS]),
+        source=bld.path.ant_glob([d + '/*.c' for d in lib_dirs]),
         includes=includes,
         use=use)
     use = ['libphstore'] + use
@@ -108,14 +134,30 @@ def build(bld):
                 includes=includes + ['backends/phstored',
                                      'backends/ctdb/core'],
                 use=use, install_path=None)
+    if bld.env.CEPH:
+        object_class(bld, includes)
     if bld.env.RELEASE:
         return
-    for folder in PROGRAM_DIRS:
+    for folder in CEPH_PROGRAM_DIRS if bld.env.CEPH else PROGRAM_DIRS:
         programs(bld, folder, 'main', includes, use + ['CMOCKA'])
+    if bld.env.CEPH:
+        return
     for node in bld.path.ant_glob('bench/preload/*.c'):
         lib = bld.shlib(target='bench/preload/' + node.name[:-2],
                         source=[node], install_path=None)
         lib.env.cshlib_PATTERN = '%s.so'
+
+
+def object_class(bld, includes):
+    """The OSD loads it by this very name."""
+    bld.objects(target='cls_codec', features='c',
+                source=['backends/rados/rados_codec.c'],
+                includes=includes, cflags=['-fPIC'])
+    lib = bld.shlib(target='cls_phstore', features='cxx cxxshlib',
+                    source=bld.path.ant_glob('backends/rados/cls/*.cc'),
+                    includes=includes, use=['cls_codec', 'ZLIB'],
+                    install_path=None)
+    lib.env.cxxshlib_PATTERN = 'lib%s.so'
 
 
 def programs(bld, folder, entry, includes, use, **kw):

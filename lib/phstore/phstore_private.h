@@ -59,6 +59,8 @@ enum phstore_notify {
  */
 struct phstore_backend_ops {
 	const char *name;
+	/* a store's path is a name of its own ("rados:..."), not a file's */
+	bool path_is_name;
 
 	enum phstore_err (*open)(struct phstore *store,
 				 const struct phstore_open_options *opts);
@@ -129,6 +131,8 @@ struct phstore_backend_ops {
 };
 
 extern const struct phstore_backend_ops phstore_backend_local;
+/* only where the build has librados: PHSTORE_WITH_RADOS */
+extern const struct phstore_backend_ops phstore_backend_rados;
 
 struct phstore {
 	const struct phstore_backend_ops *ops;

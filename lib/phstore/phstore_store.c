@@ -15,6 +15,9 @@
 
 static const struct phstore_backend_ops *backends[] = {
 	&phstore_backend_local,
+#ifdef PHSTORE_WITH_RADOS
+	&phstore_backend_rados,
+#endif
 };
 
 uint64_t phstore_now_ns(void)
@@ -56,10 +59,25 @@ void phstore_owner_end(struct phstore *store)
 	}
 }
 
-static const struct phstore_backend_ops *backend_by_name(const char *name)
+/*
+ * A path "rados:pool" is the backend itself, without a log. The name alone
+ * is a store in a folder whose log a daemon ships there.
+ */
+static const struct phstore_backend_ops *backend_find(const char *name,
+						      const char *path)
 {
 	size_t i;
 
+	for (i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
+		size_t len = strlen(backends[i]->name);
+
+		if (backends[i]->path_is_name &&
+		    strncmp(path, backends[i]->name, len) == 0 &&
+		    path[len] == ':')
+		{
+			return backends[i];
+		}
+	}
 	if (name == NULL || strcmp(name, "ctdb") == 0 ||
 	    strcmp(name, "rados") == 0)
 	{
@@ -106,7 +124,7 @@ enum phstore_err phstore_open(TALLOC_CTX *mem_ctx,
 	if (store == NULL) {
 		return phstore_fail(PHSTORE_ERR_NO_MEMORY, "out of memory");
 	}
-	store->ops = backend_by_name(opts->backend);
+	store->ops = backend_find(opts->backend, path);
 	if (store->ops == NULL) {
 		err = phstore_fail(PHSTORE_ERR_INVALID,
 				   "unknown backend \"%s\"", opts->backend);
@@ -118,7 +136,7 @@ enum phstore_err phstore_open(TALLOC_CTX *mem_ctx,
 	store->unbecome_owner = opts->unbecome_owner;
 	store->log_fn = opts->log_fn;
 	store->private_data = opts->private_data;
-	if (path[0] == '/') {
+	if (path[0] == '/' || store->ops->path_is_name) {
 		store->path = talloc_strdup(store, path);
 	} else {
 		char cwd[PATH_MAX];
