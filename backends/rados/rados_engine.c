@@ -22,8 +22,8 @@
  * barrier tells.
  *
  * Threads: the caller's, librados' callbacks, the ticker (rados_tick.c:
- * gathering, retries, looking why nothing moves). All under one mutex; nothing blocks
- * while it is held.
+ * gathering, retries, looking why nothing moves). All under one mutex;
+ * nothing blocks while it is held.
  *
  * What does not go away (the writer is fenced, the pool deleted) latches:
  * every later promise is refused until the store is opened anew.
