@@ -309,8 +309,10 @@ static void phstore_close_lease(struct share_mode_lock *lck,
 
     hook("close-cleanup-lease", "source3/smbd/close.c",
          "after", "ok = del_share_mode(lck, fsp);",
-         "	phstore_close_lease(lck, state);",
-         scope="function close_share_mode_lock_cleanup"),
+         """
+	/* the locks were removed, or the file was */
+	phstore_close_lease(lck, state);
+""", scope="function close_share_mode_lock_cleanup"),
 
     # An open whose smbd died before it could mark it persistent
     hook("scavenge-half-open", "source3/smbd/scavenger.c",
