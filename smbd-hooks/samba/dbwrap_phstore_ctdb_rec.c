@@ -102,25 +102,26 @@ bool clu_epoch(struct phstore *store, uint64_t *epoch)
 	return gate.open;
 }
 
-/*
- * No epoch is active. Wait, with no lock held. False when it took too long:
- * a client's smbd does not come back from here.
- */
 bool clu_wait(struct db_phstore_ctx *ctx, struct phstore *store)
 {
 	enum phstore_err err;
 
-	if (clu_gate.held == 0) {
+	bool patient = dbwrap_phstore_is_helper();
+
+	if (clu_gate.held != 0) {
+		/* others have gone on without this node: too late */
+		dbwrap_phstore_failed(ctx, "access", PHSTORE_ERR_FENCED, true);
+		return false;
+	}
+	do {
 		err = phstore_gate_wait(
 			store, dbwrap_phstore_gate_timeout() * 1000);
 		if (err == PHSTORE_OK) {
 			return true;
 		}
-	} else {
-		/* others have gone on without this node: too late */
-		err = PHSTORE_ERR_FENCED;
-	}
-	dbwrap_phstore_failed(ctx, "access", err, true);
+		dbwrap_phstore_failed(ctx, "access", err, !patient);
+		/* the scavenger would give a handle up for ever */
+	} while (patient);
 	return false;
 }
 

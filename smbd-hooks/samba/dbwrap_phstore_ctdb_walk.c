@@ -248,9 +248,19 @@ int clu_traverse_store(struct db_context *db,
 	};
 	struct phstore *store = dbwrap_phstore_store(true);
 	enum phstore_err err;
+	uint64_t epoch = 0;
+	bool ok;
 
 	if (store == NULL) {
 		return -1;
+	}
+	/* before its epoch begins a store may have what is gone */
+	ok = clu_epoch(store, &epoch);
+	if (!ok) {
+		ok = clu_wait(ctx, store);
+		if (!ok) {
+			return -1;
+		}
 	}
 	err = phstore_scan(store, ctx->table, clu_scan_fn, &state, NULL);
 	if (err != PHSTORE_OK) {

@@ -419,6 +419,13 @@ bool dbwrap_phstore_serves_client(void)
 	return global.fatal_fn != NULL && global.fatal_pid == getpid();
 }
 
+bool dbwrap_phstore_is_helper(void)
+{
+	bool serves = dbwrap_phstore_serves_client();
+
+	return !serves && global.opener != 0 && global.opener != getpid();
+}
+
 NTSTATUS dbwrap_phstore_map_err(enum phstore_err err)
 {
 	switch (err) {
