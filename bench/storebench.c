@@ -50,6 +50,8 @@
 struct options {
 	const char *mode;
 	const char *dir;
+	const char *backend;	/* ctdb: a phstored ships DIR/store */
+	bool replicated;
 	double seconds;
 	double warmup;
 	unsigned int writers;
@@ -255,6 +257,7 @@ struct store_state {
 	unsigned int writer;
 	unsigned int size;
 	unsigned int keys;
+	bool replicated;
 	uint8_t *value;
 };
 
@@ -269,10 +272,14 @@ static int store_open(const struct options *o, unsigned int writer,
 		      void **state, char *error, size_t len)
 {
 	struct store_state *ss = talloc_zero(NULL, struct store_state);
-	struct phstore_open_options opts = { .flags = PHSTORE_OPEN_CREATE };
+	struct phstore_open_options opts = {
+		.flags = PHSTORE_OPEN_CREATE,
+		.backend = o->backend,
+	};
 	char path[4096];
 	enum phstore_err err;
 
+	ss->replicated = o->replicated;
 	ss->writer = writer;
 	ss->size = o->size;
 	ss->keys = o->keys;
@@ -293,6 +300,10 @@ static enum phstore_err store_put(struct store_state *ss, uint64_t n,
 	char name[KEY_LEN];
 	struct phstore_blob key = { .data = name, .len = KEY_LEN };
 	struct phstore_blob value = { .data = ss->value, .len = ss->size };
+	struct phstore_op_options opts = {
+		.durability = ss->replicated ? PHSTORE_CLASS_REPLICATED :
+					       PHSTORE_CLASS_SYNC,
+	};
 
 	make_key(name, ss->writer, n % ss->keys);
 	make_value(ss->value, ss->size, n);
@@ -300,7 +311,7 @@ static enum phstore_err store_put(struct store_state *ss, uint64_t n,
 	if (*txn == NULL) {
 		return PHSTORE_ERR_NO_MEMORY;
 	}
-	return phstore_txn_put(*txn, TABLE, key, value, NULL);
+	return phstore_txn_put(*txn, TABLE, key, value, &opts);
 }
 
 static int store_commit(void *state, uint64_t n, char *error, size_t len)
@@ -683,6 +694,8 @@ static void usage(FILE *f)
 		"  --warmup S     before that (0.3)\n"
 		"  --writers N    processes (1)\n"
 		"  --size N       bytes of a value, of a write in raw (500)\n"
+		"  --backend B    of store: ctdb, with a phstored running\n"
+		"  --replicated   of store: class replicated, not sync\n"
 		"  --keys N       records per writer (100)\n"
 		"  --records N    of stage and scan (100000)\n");
 }
@@ -701,6 +714,8 @@ int main(int argc, char **argv)
 		{ "size", required_argument, NULL, 'b' },
 		{ "keys", required_argument, NULL, 'k' },
 		{ "records", required_argument, NULL, 'r' },
+		{ "backend", required_argument, NULL, 'B' },
+		{ "replicated", no_argument, NULL, 'R' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -730,6 +745,12 @@ int main(int argc, char **argv)
 			break;
 		case 'r':
 			o.records = (unsigned int)atoi(optarg);
+			break;
+		case 'B':
+			o.backend = optarg;
+			break;
+		case 'R':
+			o.replicated = true;
 			break;
 		case 'h':
 			usage(stdout);

@@ -167,6 +167,7 @@ static void pump(struct phd_ctdb *d)
 	struct repl_status st = {};
 	enum phstore_err err = PHSTORE_OK;
 	bool any = false;
+	bool mem = false;
 
 	if (d->core == NULL || d->down || d->phd->ended) {
 		return;
@@ -195,9 +196,23 @@ static void pump(struct phd_ctdb *d)
 			return;
 		}
 		any = true;
+		mem = mem || txn->durability == PHSTORE_CLASS_REPLICATED;
 	}
 	if (any) {
-		repl_flush(d->core);
+		repl_flush(d->core, mem);
+	}
+	/*
+	 * Nothing of this node is on its way: what follows in the log came
+	 * from others, and is not waited for by anybody.
+	 */
+	repl_get_status(d->core, &st);
+	if (st.state == REPL_ACTIVE && st.durable == st.head &&
+	    err == PHSTORE_ERR_NOT_FOUND)
+	{
+		uint64_t lsn = phstore_ship_tell(d->phd->ship);
+
+		phstore_ship_reached(d->phd->ship, lsn, lsn);
+		phstore_ship_release(d->phd->ship, lsn);
 	}
 }
 

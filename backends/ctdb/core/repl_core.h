@@ -169,8 +169,12 @@ enum phstore_err repl_write(struct repl_core *core,
 			    size_t n,
 			    uint64_t *pos);
 
-/** @brief Send what was written (config.beside). */
-void repl_flush(struct repl_core *core);
+/**
+ * @brief Send what was written (config.beside).
+ * @param[in] mem  somebody waits for class REPLICATED: successors are to
+ *                 answer before their sync as well
+ */
+void repl_flush(struct repl_core *core, bool mem);
 
 /** @brief The highest seq of this epoch that was forgotten here. */
 uint64_t repl_floor(struct repl_core *core);

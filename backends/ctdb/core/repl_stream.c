@@ -15,6 +15,9 @@
 #include "phstore_frame.h"
 #include "repl_private.h"
 
+/* flags of REPL_SHIP */
+#define SHIP_QUIET 1
+
 static struct item *item_at(struct repl_core *c, uint64_t pos)
 {
 	return &c->items[pos % REPL_WINDOW];
@@ -93,7 +96,7 @@ void repl_stream_begin(struct repl_core *c)
 	}
 }
 
-static void ship(struct repl_core *c, struct peer *p)
+static void ship(struct repl_core *c, struct peer *p, uint8_t flags)
 {
 	while (p->sent < c->head) {
 		uint64_t prev = p->sent;
@@ -120,7 +123,7 @@ static void ship(struct repl_core *c, struct peer *p)
 			p->sent++;
 		}
 		repl_send(c, REPL_SHIP, p->node, c->active, prev - c->base, 0,
-			  body, len, 0);
+			  body, len, flags);
 		talloc_free(body);
 	}
 }
@@ -170,7 +173,7 @@ enum phstore_err repl_write(struct repl_core *c,
 	if (c->conf.beside) {
 		c->own_disk = c->head;
 	} else {
-		repl_flush(c);
+		repl_flush(c, true);
 		repl_want_sync(c);
 	}
 	for (i = 0; i < n; i++) {
@@ -184,12 +187,12 @@ enum phstore_err repl_write(struct repl_core *c,
 	return PHSTORE_OK;
 }
 
-void repl_flush(struct repl_core *c)
+void repl_flush(struct repl_core *c, bool mem)
 {
 	size_t i;
 
 	for (i = 0; i < c->num_peers; i++) {
-		ship(c, &c->peers[i]);
+		ship(c, &c->peers[i], mem ? 0 : SHIP_QUIET);
 	}
 	if (c->num_peers == 0 && c->conf.beside && c->active != 0) {
 		repl_advance(c);
@@ -299,7 +302,9 @@ void repl_on_ship(struct repl_core *c,
 		pos++;
 		ofs += n;
 	}
-	send_ack(c, h->from, h->epoch);
+	if (!applied || !(h->flags & SHIP_QUIET)) {
+		send_ack(c, h->from, h->epoch);
+	}
 	if (applied) {
 		in->ack = true;
 		repl_want_sync(c);
@@ -408,7 +413,7 @@ void repl_stream_tick(struct repl_core *c)
 		if (p->idle >= REPL_RESEND_TICKS) {
 			p->idle = 0;
 			p->sent = p->disk;
-			ship(c, p);
+			ship(c, p, 0);
 		}
 	}
 }

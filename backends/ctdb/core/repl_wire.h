@@ -73,7 +73,8 @@ enum repl_type {
 	REPL_COMMITTED,
 	REPL_ACTIVATE,
 	REPL_ACTIVATED,
-	REPL_SHIP,		/* arg1: position before the first item */
+	REPL_SHIP,		/* arg1: position before the first item,
+				 * flags 1: answer after the sync only */
 	REPL_ACK,		/* arg1: in memory to, arg2: on disk to */
 	REPL_PURGE,		/* arg1: number of the batch */
 	REPL_PURGED,
