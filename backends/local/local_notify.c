@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -123,6 +124,8 @@ int local_notify_fd(struct phstore *store)
 	slot_addr(ls, slot, &addr);
 	/* of an earlier owner of this slot, who is gone */
 	(void)unlink(addr.sun_path);
+	/* the file takes the socket's mode */
+	(void)fchmod(fd, 0600);
 	ret = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
 	if (ret == -1) {
 		atomic_store(&ls->shared->waiters[slot].pid, 0);
@@ -291,6 +294,8 @@ int local_notify_bind(struct local_store *ls, const char *name)
 	}
 	name_addr(ls, name, &addr);
 	(void)unlink(addr.sun_path);
+	/* the file takes the socket's mode */
+	(void)fchmod(fd, 0600);
 	ret = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
 	if (ret == -1) {
 		int saved_errno = errno;

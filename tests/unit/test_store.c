@@ -9,6 +9,7 @@
  * Seen to fail with each of these changes to the store, one at a time:
  *   expected versions not compared; explicit ones not compared
  *   skip_same not looking at the transaction's own earlier operations
+ *   the event loops' sockets made with the umask's mode
  */
 
 #include <setjmp.h>
@@ -549,6 +550,40 @@ static void test_async_commit(void **state)
 	assert_int_equal(phstore_verify(store), PHSTORE_OK);
 }
 
+/* What is in a store is for its owner, whatever the umask is. */
+static void test_modes(void **state)
+{
+	struct tevent_context *ev = tevent_context_init(NULL);
+	struct tevent_req *req = NULL;
+	struct dirent *de = NULL;
+	mode_t saved;
+	unsigned sockets = 0;
+	uint64_t lsn = 0;
+	DIR *d = NULL;
+
+	(void)state;
+	saved = umask(0);
+	put("t", "k", "v", NULL, &lsn);
+	req = phstore_barrier_send(ev, ev, store, lsn);
+	assert_true(tevent_req_poll(req, ev));
+	umask(saved);
+	d = opendir(dir);
+	assert_non_null(d);
+	while ((de = readdir(d)) != NULL) {
+		struct stat st = {};
+
+		if (de->d_name[0] == '.') {
+			continue;
+		}
+		assert_int_equal(fstatat(dirfd(d), de->d_name, &st, 0), 0);
+		assert_int_equal(st.st_mode & 0177, 0);
+		sockets += S_ISSOCK(st.st_mode) ? 1 : 0;
+	}
+	closedir(d);
+	assert_true(sockets > 0);
+	talloc_free(ev);
+}
+
 static void test_fork(void **state)
 {
 	struct tevent_context *ev = tevent_context_init(NULL);
@@ -653,6 +688,7 @@ int main(void)
 		TEST(test_async),
 		TEST(test_async_free_in_callback),
 		TEST(test_async_commit),
+		TEST(test_modes),
 		TEST(test_fork),
 		TEST(test_close),
 		TEST(test_errors_have_names),
