@@ -85,8 +85,8 @@ SMB_CONF = """# written by tests/cluster/clusterlab.py
 	smb3 directory leases = yes
 	smbd:FSCTL_SMBTORTURE = yes
 	smbd:suicide mode = yes
-	clusteredmember:stop_node = {top}/ctl stop
-	clusteredmember:start_node = {top}/ctl start
+	clusteredmember:stop_node = {top}/leave
+	clusteredmember:start_node = {top}/join
 	kernel oplocks = no
 	kernel share modes = no
 	posix locking = no
@@ -496,6 +496,12 @@ class Cluster:
                                                        phlab.USER))
         write(self.dir, "ctl", CTL.format(python=sys.executable, here=HERE,
                                           top=self.dir), 0o755)
+        for name, what, size in (("leave", "stop", self.count - 1),
+                                 ("join", "continue", self.count)):
+            write(self.dir, name, LEAVE.format(
+                count=self.count, top=self.dir, bin=self.bin, size=size,
+                change="CTDB_BASE=%s/n$1 %s/ctdb %s || exit 1" % (
+                    self.dir, self.bin, what)), 0o755)
         write(self.dir, "cluster-lock", LOCK.format(bin=self.bin), 0o755)
         self.net.up()
         self.net.enter_hub()
@@ -659,8 +665,23 @@ def attach(workdir):
     return c
 
 
-# Stop and start of one node by its number, its address, or a name made of
-# both, for smbtorture and for people: `ctl stop 1`
+# What smbtorture calls on the node its client is connected to, with the
+# node's number: leave the cluster, or come back, and wait until ctdb is done.
+LEAVE = """#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+export CTDB_TEST_MODE=yes
+ask=$(( ($1 + 1) % {count} ))
+{change}
+for i in $(seq 300); do
+	CTDB_BASE={top}/n$ask {bin}/ctdb status >{top}/status.$1 2>/dev/null
+	grep -q "Recovery mode:NORMAL" {top}/status.$1 &&
+		grep -q "^Size:{size}$" {top}/status.$1 && exit 0
+	sleep 0.1
+done
+exit 1
+"""
+
+# For people and scripts: `ctl stop 1`
 CTL = """#!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 exec {python} {here}/ctl {top} "$@"
