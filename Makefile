@@ -55,6 +55,9 @@ test:
 bench: all samba
 	@SAMBA_DIR="$(samba_dir)" bench/run
 
+bench-cluster: all samba
+	@SAMBA_DIR="$(samba_dir)" bench/cluster
+
 bench-ceph:
 	@scripts/build --ceph
 	@bench/ceph/run
@@ -81,5 +84,6 @@ help:
 	@echo 'make test       every test (SETS="unit crash fuzz smb torture")'
 	@echo 'make bench      benchmarks against upstream'"'"'s own storage'
 	@echo 'make bench-ceph benchmarks of the backend rados on such a cluster'
+	@echo 'make bench-cluster  the same in clusters of 3, 5 and 8 nodes'
 	@echo 'make tidy       licence headers, line lengths and the like'
 	@echo 'make clean      remove build*/ (not the cached Samba)'

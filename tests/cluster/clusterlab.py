@@ -38,6 +38,8 @@ PORT = 445
 
 # Found sooner: what docs/CLUSTER.md advises
 QUICK = {"KeepaliveInterval": 1, "KeepaliveLimit": 3}
+# For tests on a busy machine, where a daemon may have to wait for its turn
+PATIENT = {"KeepaliveInterval": 1, "KeepaliveLimit": 8}
 
 CTDB_CONF = """[logging]
 	location = file:{dir}/stdout.ctdbd
@@ -307,7 +309,7 @@ class Node:
         self.stop_program("phstored")
         self.kill9()
 
-    def stop_program(self, name, signal_it=True, timeout=30.0):
+    def stop_program(self, name, signal_it=True, timeout=60.0):
         p = self.procs.pop(name, None)
         if p is None:
             return
@@ -373,13 +375,13 @@ class Node:
         r = self.ctdb("status")
         return "Recovery mode:NORMAL" in r.stdout
 
-    def wait_ctdb(self, timeout=60.0):
+    def wait_ctdb(self, timeout=120.0):
         wait_for(self.is_ok, timeout,
                  lambda: "node %d is not OK:\n%s%s" % (
                      self.pnn, self.ctdb("status").stdout,
                      self.tail("stdout.ctdbd")))
 
-    def wait_smbd(self, timeout=60.0):
+    def wait_smbd(self, timeout=120.0):
         def listens():
             if self.procs["smbd"].poll() is not None:
                 raise phlab.LabError("smbd of node %d ended:\n%s" %
@@ -516,7 +518,7 @@ class Cluster:
             node.start_ctdb()
             node.start_phstored()
         for node in self.nodes:
-            node.wait_ctdb(90.0)
+            node.wait_ctdb()
         self.ctdb_seconds = time.monotonic() - began
         if not self.smbd:
             return
@@ -583,7 +585,7 @@ class Cluster:
                 return int(r.stdout)
         return None
 
-    def wait_ok(self, pnns=None, timeout=90.0):
+    def wait_ok(self, pnns=None, timeout=120.0):
         for i in range(self.count) if pnns is None else pnns:
             self.nodes[i].wait_ctdb(timeout)
 

@@ -78,12 +78,15 @@ def return_of(client, handles, timeout=60.0):
     """
     end = time.monotonic() + timeout
     seen = []
+    patience = 2.0
     while True:
         try:
-            client.connect(timeout=2.0)
+            client.connect(timeout=patience)
             return [client.tree.reconnect(op) for op in handles], seen
         except (smb2.Gone, smb2.Late) as e:
             last = str(e)
+            if isinstance(e, smb2.Late):	# a slow machine
+                patience = min(2 * patience, 15.0)
         except smb2.SmbError as e:
             last = e.name
             # a server that has what it needs does not say these
@@ -252,7 +255,7 @@ class Story:
         c = self.c
         clusterlab.wait_for(
             lambda: all(c.holder(k) is not None for k in range(c.publics)),
-            30.0, lambda: "ctdb assigned no addresses")
+            90.0, lambda: "ctdb assigned no addresses")
 
     def recovery_seconds(self, i):
         """How long the last recovery took, as ctdb has it."""
