@@ -435,6 +435,7 @@ enum phstore_err local_sink_close_gate(struct local_store *ls,
 /* local_snapshot.c */
 enum phstore_err local_snapshot(TALLOC_CTX *mem_ctx,
 				struct local_store *ls,
+				uint64_t min_epoch,
 				struct phstore_ship_snapshot **snap);
 enum phstore_err local_drop_tombstones(struct local_store *ls);
 

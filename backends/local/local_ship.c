@@ -760,7 +760,8 @@ enum phstore_err phstore_ship_forget_all(struct phstore_ship *ship)
 
 enum phstore_err phstore_ship_snapshot(TALLOC_CTX *mem_ctx,
 				       struct phstore_ship *ship,
+				       uint64_t min_epoch,
 				       struct phstore_ship_snapshot **snap)
 {
-	return local_snapshot(mem_ctx, ship->ls, snap);
+	return local_snapshot(mem_ctx, ship->ls, min_epoch, snap);
 }

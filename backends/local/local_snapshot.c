@@ -27,6 +27,7 @@ struct snap_key {
 struct phstore_ship_snapshot {
 	struct phstore *store;
 	bool tombstones_only;
+	uint64_t min_epoch;
 	uint8_t *buf;
 	size_t len, size;
 	struct snap_key *keys;
@@ -53,7 +54,9 @@ static int snap_collect(struct tdb_context *tdb, TDB_DATA key, TDB_DATA data,
 
 	(void)tdb;
 	ok = local_entry_pull(data.dptr, data.dsize, &e);
-	if (!ok || (s->tombstones_only && e.kind != PHSTORE_OP_DELETE)) {
+	if (!ok || (s->tombstones_only && e.kind != PHSTORE_OP_DELETE) ||
+	    e.version.epoch < s->min_epoch)
+	{
 		return 0;
 	}
 	if (s->len + key.dsize > s->size) {
@@ -118,6 +121,7 @@ static enum phstore_err collect(struct local_store *ls,
 
 enum phstore_err local_snapshot(TALLOC_CTX *mem_ctx,
 				struct local_store *ls,
+				uint64_t min_epoch,
 				struct phstore_ship_snapshot **snap)
 {
 	struct phstore_ship_snapshot *s = NULL;
@@ -129,6 +133,7 @@ enum phstore_err local_snapshot(TALLOC_CTX *mem_ctx,
 		return phstore_fail(PHSTORE_ERR_NO_MEMORY, "out of memory");
 	}
 	s->store = ls->store;
+	s->min_epoch = min_epoch;
 	talloc_set_destructor(s, snap_destructor);
 	err = local_append_lock(ls);
 	if (err == PHSTORE_OK) {

@@ -282,6 +282,16 @@ static void end_core(struct phd_ctdb *d)
 	d->self_end = &d->self_first;
 }
 
+/* A store with damage holds less than it says: it is filled up again. */
+static bool damaged(struct phd_ctdb *d)
+{
+	struct phstore_stat st = {};
+	enum phstore_err err;
+
+	err = phstore_stat(d->phd->store, &st);
+	return err != PHSTORE_OK || st.num_damaged != 0;
+}
+
 static bool begin_core(struct phd_ctdb *d, const struct phd_view *view)
 {
 	const struct phd_config *conf = d->phd->conf;
@@ -292,6 +302,7 @@ static bool begin_core(struct phd_ctdb *d, const struct phd_view *view)
 		.copies = conf->copies,
 		.cluster = d->cluster,
 		.beside = true,
+		.pull_all = damaged(d),
 		.ops = &phd_repl_ops,
 		.private_data = d,
 	};

@@ -104,6 +104,7 @@ struct phd_ctdb {
 
 	struct phstore_ship_snapshot *snap;
 	bool snap_old;
+	uint64_t snap_epoch;
 	uint8_t *next_key;		/* of the last ops->next() */
 
 	/* deferred: the core must not be called from its callbacks */

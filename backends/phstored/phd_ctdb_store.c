@@ -304,7 +304,7 @@ static void op_drop_all(void *p)
  * Others read us from the first key to the last while nothing is staged; a
  * reader that begins gets a snapshot with all that was applied so far.
  */
-static bool op_next(void *p, struct phstore_blob after,
+static bool op_next(void *p, uint64_t min_epoch, struct phstore_blob after,
 		    struct repl_record *rec)
 {
 	struct phd_ctdb *d = p;
@@ -316,11 +316,15 @@ static bool op_next(void *p, struct phstore_blob after,
 	if (ended(d)) {
 		return false;
 	}
-	if (d->snap != NULL && d->snap_old && after.len == 0) {
+	if (d->snap != NULL &&
+	    ((d->snap_old && after.len == 0) || d->snap_epoch != min_epoch))
+	{
 		TALLOC_FREE(d->snap);
 	}
 	if (d->snap == NULL) {
-		err = phstore_ship_snapshot(d, d->phd->ship, &d->snap);
+		err = phstore_ship_snapshot(d, d->phd->ship, min_epoch,
+					    &d->snap);
+		d->snap_epoch = min_epoch;
 		d->snap_old = false;
 	}
 	if (err != PHSTORE_OK) {

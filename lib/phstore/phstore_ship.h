@@ -297,8 +297,10 @@ enum phstore_err phstore_ship_forget_all(struct phstore_ship *ship);
 /** Records and tombstones, sorted by table, NUL, key, bytewise. */
 struct phstore_ship_snapshot;
 
+/** @param[in] min_epoch  only versions of this epoch or later */
 enum phstore_err phstore_ship_snapshot(TALLOC_CTX *mem_ctx,
 				       struct phstore_ship *ship,
+				       uint64_t min_epoch,
 				       struct phstore_ship_snapshot **snap);
 size_t phstore_ship_snapshot_len(const struct phstore_ship_snapshot *snap);
 /** @return the first index whose key is above table, NUL, key bytes. */

@@ -208,6 +208,7 @@ static void op_drop_all(void *p)
 }
 
 static bool op_next(void *p,
+		    uint64_t min_epoch,
 		    struct phstore_blob after,
 		    struct repl_record *rec)
 {
@@ -221,7 +222,8 @@ static bool op_next(void *p,
 	if (after.len > 0) {
 		k = *(const uint8_t *)after.data;
 	}
-	while (k < SIM_KEYS && !nd->mem[k].there) {
+	while (k < SIM_KEYS &&
+	       (!nd->mem[k].there || nd->mem[k].version.epoch < min_epoch)) {
 		k++;
 	}
 	if (k == SIM_KEYS) {

@@ -511,7 +511,7 @@ static void test_snapshot(void **state)
 		assert_int_equal(change(store, key, i % 5 ? key : NULL, &lsn),
 				 PHSTORE_OK);
 	}
-	assert_int_equal(phstore_ship_snapshot(store, ship, &snap),
+	assert_int_equal(phstore_ship_snapshot(store, ship, 0, &snap),
 			 PHSTORE_OK);
 	assert_int_equal(phstore_ship_snapshot_len(snap), 300);
 	for (i = 0; i < 300; i++) {

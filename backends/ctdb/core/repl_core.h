@@ -61,10 +61,12 @@ struct repl_ops {
 	void (*drop_all)(void *private_data);
 	/**
 	 * The first record, or tombstone, with a key above after (bytewise;
-	 * after.len 0: the first of all). Bytes stay valid until the next
-	 * callback. False: there is none.
+	 * after.len 0: the first of all) and a version of epoch min_epoch
+	 * or later. Bytes stay valid until the next callback. False: there
+	 * is none.
 	 */
 	bool (*next)(void *private_data,
+		     uint64_t min_epoch,
 		     struct phstore_blob after,
 		     struct repl_record *rec);
 	/** Begin a sync of all applied so far; then call repl_synced(). */
@@ -98,6 +100,8 @@ struct repl_config {
 	 * for repl_flush(), to be few.
 	 */
 	bool beside;
+	/* the store has lost records: read all of every source */
+	bool pull_all;
 	const struct repl_ops *ops;
 	void *private_data;
 };

@@ -76,9 +76,16 @@ void repl_on_prepare(struct repl_core *c, const struct repl_hdr *h)
 
 static void pull(struct repl_core *c)
 {
-	repl_send(c, REPL_PULL, c->att.source, c->att.epoch, 0, 0,
-		  c->att.cursor, c->att.cursor_len, 0);
-	c->att.ticks = 0;
+	struct attempt *a = &c->att;
+	uint64_t from = 0;
+
+	/* who was complete for base has everything older */
+	if ((a->complete && !c->conf.pull_all) || MUTANT(MUT_DELTA_ALWAYS)) {
+		from = a->plan.base;
+	}
+	repl_send(c, REPL_PULL, a->source, a->epoch, from, 0,
+		  a->cursor, a->cursor_len, 0);
+	a->ticks = 0;
 }
 
 /* The next source, or all have been read. */
@@ -115,6 +122,12 @@ void repl_on_start(struct repl_core *c,
 		answer(c, REPL_READY);
 		return;
 	}
+	if (a->phase == ATT_PULLING || a->phase == ATT_SYNCING) {
+		/* it takes its time: so that the coordinator waits */
+		repl_send(c, REPL_READY, a->leader, a->epoch, a->progress, 0,
+			  NULL, 0, 1);
+		return;
+	}
 	if (a->phase != ATT_PROMISED) {
 		return;
 	}
@@ -122,6 +135,7 @@ void repl_on_start(struct repl_core *c,
 	a->phase = ATT_PULLING;
 	if (plan->sources & self) {
 		a->pulled = self;
+		a->complete = true;
 	} else {
 		if (!MUTANT(MUT_EMPTIED_COUNTS)) {
 			c->meta.data = 0;
@@ -142,12 +156,13 @@ void repl_on_pull(struct repl_core *c,
 	struct repl_record rec = {};
 	uint8_t *body = NULL;
 	size_t len = 4 + after.len;
+	size_t size = REPL_PULL_BYTES + 4 + REPL_KEY_MAX;
 	bool more;
 
 	if (h->epoch != c->att.epoch || c->att.phase == ATT_NONE) {
 		return;
 	}
-	body = talloc_array(c, uint8_t, len);
+	body = talloc_array(c, uint8_t, size);
 	if (body == NULL) {
 		return;
 	}
@@ -157,7 +172,8 @@ void repl_on_pull(struct repl_core *c,
 		size_t add;
 		uint8_t *grown = NULL;
 
-		more = c->conf.ops->next(c->conf.private_data, after, &rec);
+		more = c->conf.ops->next(c->conf.private_data, h->arg1,
+					 after, &rec);
 		if (!more) {
 			break;
 		}
@@ -165,12 +181,15 @@ void repl_on_pull(struct repl_core *c,
 		if (len > 4 + REPL_KEY_MAX && len + add > REPL_PULL_BYTES) {
 			break;
 		}
-		grown = talloc_realloc(c, body, uint8_t, len + add);
-		if (grown == NULL) {
-			talloc_free(body);
-			return;
+		if (len + add > size) {
+			size = len + add;
+			grown = talloc_realloc(c, body, uint8_t, size);
+			if (grown == NULL) {
+				talloc_free(body);
+				return;
+			}
+			body = grown;
 		}
-		body = grown;
 		repl_record_push(body + len, &rec);
 		after = (struct phstore_blob) {
 			.data = body + len + REPL_RECORD_HDR,
@@ -191,6 +210,7 @@ void repl_on_pulled(struct repl_core *c,
 	struct attempt *a = &c->att;
 	struct repl_record rec = {};
 	size_t cursor_len, ofs, n;
+	bool last;
 
 	if (h->epoch != a->epoch || a->phase != ATT_PULLING ||
 	    h->from != a->source) {
@@ -212,16 +232,24 @@ void repl_on_pulled(struct repl_core *c,
 			c->num_garbage++;
 			return;
 		}
-		c->conf.ops->apply(c->conf.private_data, &rec, 1);
 		memcpy(a->cursor, rec.key.data, rec.key.len);
 		a->cursor_len = rec.key.len;
 	}
-	if (h->flags & 1) {
-		a->pulled |= BIT(a->source);
-		pull_next(c);
-		return;
+	a->progress++;
+	last = (h->flags & 1) != 0;
+	if (!last) {
+		/* the source reads on while this is stored */
+		pull(c);
 	}
-	pull(c);
+	for (ofs = 4 + cursor_len; ofs < len; ofs += n) {
+		n = repl_record_pull(body + ofs, len - ofs, &rec);
+		c->conf.ops->apply(c->conf.private_data, &rec, 1);
+	}
+	if (last) {
+		a->pulled |= BIT(a->source);
+		a->complete = true;
+		pull_next(c);
+	}
 }
 
 /* The sync begun after the last source was read is done. */
@@ -290,7 +318,7 @@ void repl_epoch_tick(struct repl_core *c)
 	}
 	if (c->att.phase == ATT_PULLING) {
 		c->att.ticks++;
-		if (c->att.ticks >= REPL_RESEND_TICKS) {
+		if (c->att.ticks >= REPL_PULL_TICKS) {
 			pull(c);
 		}
 	}

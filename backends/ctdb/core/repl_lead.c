@@ -139,6 +139,7 @@ static bool lead_decide(struct repl_core *c)
 		plan.sources = l->answered;
 	}
 	plan.voters = top->voters;
+	plan.base = l->force ? 0 : top->epoch;
 	if (l->force) {
 		plan.voters = (plan.voters & ~l->lost) | l->answered;
 		goto decided;
@@ -225,6 +226,15 @@ void repl_lead_message(struct repl_core *c,
 				  NULL, 0, 0);
 		}
 		l->wanted = true;
+		return;
+	}
+	if (h->type == REPL_READY && (h->flags & 1)) {
+		if (l->phase == LEAD_START && h->epoch == l->epoch &&
+		    l->progress[h->from] != h->arg1)
+		{
+			l->progress[h->from] = h->arg1;
+			l->ticks = 0;
+		}
 		return;
 	}
 	if (l->phase == LEAD_NONE || h->epoch != l->epoch ||

@@ -51,14 +51,16 @@ enum {
 	MUT_UNDONE_LATE,	/* thrown away, and acked by the next epoch */
 	MUT_NO_GATE,		/* writes on between recovery and epoch */
 	MUT_NO_FLOOR,		/* versions begin at 1 after a FORGET */
+	MUT_DELTA_ALWAYS,	/* an emptied node reads changes only */
 	MUT_END
 };
 
 #define REPL_WINDOW 4096		/* items unacked at most */
 #define REPL_SHIP_BYTES (32 * 1024)	/* of one message, or one item */
-#define REPL_PULL_BYTES (64 * 1024)
-#define REPL_SWEEP_BATCH 64
+#define REPL_PULL_BYTES (128 * 1024)
+#define REPL_SWEEP_BATCH 512
 #define REPL_RESEND_TICKS 3
+#define REPL_PULL_TICKS 10
 #define REPL_ATTEMPT_TICKS 30
 #define REPL_PREPARE_TICKS 8
 #define REPL_FORCED_STEP 65536
@@ -82,6 +84,8 @@ struct attempt {
 	struct repl_plan plan;
 	uint8_t source;			/* being read */
 	uint32_t pulled;
+	bool complete;			/* holds all below plan.base */
+	uint64_t progress;
 	uint8_t cursor[REPL_KEY_MAX];
 	size_t cursor_len;
 	unsigned int ticks;
@@ -101,6 +105,7 @@ struct lead {
 	enum lead_phase phase;
 	uint32_t asked;
 	uint32_t answered;
+	uint64_t progress[REPL_MAX_NODES];
 	struct repl_meta promise[REPL_MAX_NODES];
 	struct repl_plan plan;
 	unsigned int ticks;

@@ -179,12 +179,13 @@ void repl_plan_push(uint8_t *buf, const struct repl_plan *plan)
 	phstore_push_u32(buf + 8, plan->voters);
 	phstore_push_u32(buf + 12, plan->k);
 	phstore_push_u32(buf + 16, plan->flags);
-	phstore_push_u64(buf + 20, plan->generation);
+	phstore_push_u64(buf + 24, plan->generation);
+	phstore_push_u64(buf + 32, plan->base);
 }
 
 bool repl_plan_pull(const uint8_t *buf, size_t len, struct repl_plan *plan)
 {
-	if (len != REPL_PLAN_LEN || !all_zero(buf + 28, 4)) {
+	if (len != REPL_PLAN_LEN || !all_zero(buf + 20, 4)) {
 		return false;
 	}
 	*plan = (struct repl_plan) {
@@ -193,7 +194,8 @@ bool repl_plan_pull(const uint8_t *buf, size_t len, struct repl_plan *plan)
 		.voters = phstore_pull_u32(buf + 8),
 		.k = phstore_pull_u32(buf + 12),
 		.flags = phstore_pull_u32(buf + 16),
-		.generation = phstore_pull_u64(buf + 20),
+		.generation = phstore_pull_u64(buf + 24),
+		.base = phstore_pull_u64(buf + 32),
 	};
 	return plan->k >= 1 && plan->k <= REPL_MAX_NODES &&
 		plan->members != 0 && plan->flags <= 1 &&

@@ -35,8 +35,8 @@
  *   meta, 48 bytes: promised, epoch, data, u32 members, voters, k, flags,
  *   u64 zero
  *
- * Bodies: PROMISE meta; START, COMMIT plan (32 bytes: u32 members, sources,
- * voters, k, flags, u64 generation, 4 bytes zero); PULL a key; PULLED u32
+ * Bodies: PROMISE meta; START, COMMIT plan (40 bytes: u32 members, sources,
+ * voters, k, flags, u32 zero, u64 generation, base); PULL a key; PULLED u32
  * length and key of the request, then records; SHIP items (u32 number of
  * records, records); PURGE, FORGET records; the others none.
  */
@@ -55,7 +55,7 @@
 #define REPL_HDR 56
 #define REPL_RECORD_HDR 32
 #define REPL_META_LEN 48
-#define REPL_PLAN_LEN 32
+#define REPL_PLAN_LEN 40
 #define REPL_KEY_MAX 4200
 #define REPL_MSG_MAX (80 * 1024 * 1024)
 #define REPL_MAX_NODES 32
@@ -66,9 +66,10 @@ enum repl_type {
 	REPL_PROMISE,
 	REPL_REFUSE,		/* arg1: what was promised already */
 	REPL_START,
-	REPL_PULL,		/* body: last key seen, or nothing */
+	REPL_PULL,		/* body: last key seen, or nothing; arg1: only
+				 * versions of this epoch on */
 	REPL_PULLED,		/* flags 1: that was all */
-	REPL_READY,
+	REPL_READY,		/* flags 1: not yet, arg1: so far */
 	REPL_COMMIT,
 	REPL_COMMITTED,
 	REPL_ACTIVATE,
@@ -135,6 +136,7 @@ struct repl_plan {
 	uint32_t k;
 	uint32_t flags;		/* REPL_META_FIRST */
 	uint64_t generation;	/* of CTDB, as the coordinator knew it */
+	uint64_t base;		/* sources have all that is older, or 0 */
 };
 
 /** @brief Write the header of a message whose body is in place. */
