@@ -77,7 +77,7 @@ class Worker:
             while not self.test.over.is_set():
                 try:
                     if self.client.conn is None:
-                        self.client.connect()
+                        self.connect()
                         self.recover()
                     self.one_request()
                     self.ops += 1
@@ -106,6 +106,27 @@ class Worker:
         for h in self.handles:
             h.connected = False
             self.note(h, "connection lost")
+
+    def connect(self):
+        try:
+            self.client.connect()
+        except smb2.SmbError as e:
+            # a node that is about to go, or not ready yet
+            self.client.drop()
+            if not self.test.late_is_gone:
+                raise
+            raise smb2.Gone(str(e)) from e
+
+    def connect_when_up(self):
+        end = time.monotonic() + 60.0
+        while True:
+            try:
+                self.connect()
+                return
+            except (smb2.Gone, smb2.Late):
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
 
     def slots_of(self, h):
         """The ranges this client locks in this file."""
@@ -296,7 +317,7 @@ class Worker:
             while True:
                 try:
                     if self.client.conn is None:
-                        self.client.connect_when_up()
+                        self.connect_when_up()
                     self.recover()
                     self.check_closed()
                     self.check_data()
