@@ -488,9 +488,15 @@ void dbwrap_phstore_failed(const struct db_phstore_ctx *ctx,
 NTSTATUS dbwrap_phstore_room(void)
 {
 	enum phstore_err err = PHSTORE_OK;
+	NTSTATUS status;
 
 	if (global.progress.store == NULL) {
 		return NT_STATUS_OK;
+	}
+	/* a new epoch takes a moment, a client should not hear of it */
+	status = dbwrap_phstore_ready();
+	if (!NT_STATUS_IS_OK(status)) {
+		return status;
 	}
 #ifdef PHSTORE_HAVE_ROOM
 	err = phstore_room(global.progress.store, DB_PHSTORE_ROOM);
@@ -520,7 +526,7 @@ NTSTATUS dbwrap_phstore_ready(void)
 	}
 	err = phstore_ship_get_state(store, &st);
 	DBG_ERR("phstore: this node takes no part in the cluster's store: "
-		"%s. Files can not be opened.\n",
+		"%s. Files can not be opened or locked.\n",
 		(err != PHSTORE_OK) ? phstore_strerror(err) :
 		!st.attached ? "phstored does not run" : st.reason);
 	return NT_STATUS_FILE_NOT_AVAILABLE;
