@@ -16,14 +16,15 @@
  *   conf     ceph.conf (librados' own default)
  *   id       the client is client.ID (admin)
  *   keyring  file with its key (as ceph.conf says)
- *   shards   objects the records of a new store are spread over (8)
+ *   shards   objects the records of a new store are spread over (2); more
+ *            where there are many OSDs and many writers
  *   class    auto, no, yes: use the object class cls_phstore (auto)
  *   writer   name of this writer; opening fences an earlier one of the
  *            same name (a new name for each open)
  *   timeout  seconds after which a wait ends with TIMEOUT (60)
  *   queue    MiB staged and not durable at most; then stage waits (64)
- *   gather   microseconds a batch waits for company while others are on
- *            the way (100)
+ *   gather   microseconds a batch waits for company at most; never longer
+ *            than what an operation takes (10000)
  *
  * Caveats
  *

@@ -298,7 +298,9 @@ static void batch_applied(struct phr_batch *b)
 	struct phr_engine *e = b->shard->engine;
 	uint64_t took = phstore_now_ns() - b->start_ns;
 	struct phr_unit *u = b->units;
+	unsigned acked = 0;
 
+	e->avg_ns = e->avg_ns == 0 ? took : (7 * e->avg_ns + took) / 8;
 	e->stat.num_batches += 1;
 	e->stat.num_batched += b->num_ops;
 	e->stat.op_ns_total += took;
@@ -308,9 +310,12 @@ static void batch_applied(struct phr_batch *b)
 	while (u != NULL) {
 		struct phr_unit *next = u->next;
 
+		acked += u->txn->lsn != 0 ? 1 : 0;
 		phr_unit_done(u);
 		u = next;
 	}
+	/* one alone does not wait for itself */
+	e->returning = acked > 1 ? acked : 0;
 	phr_batch_done(b);
 }
 

@@ -95,10 +95,10 @@ enum phstore_err phr_conf_parse(TALLOC_CTX *mem_ctx, const char *path,
 	*conf = (struct phr_conf) {
 		.ns = "default",
 		.id = "admin",
-		.shards = 8,
+		.shards = 2,
 		.timeout_ms = 60000,
 		.queue_bytes = 64 << 20,
-		.gather_us = 100,
+		.gather_us = 10000,
 	};
 	if (strncmp(path, scheme, strlen(scheme)) == 0) {
 		path += strlen(scheme);

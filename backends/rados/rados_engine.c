@@ -383,23 +383,65 @@ void phr_shard_send(struct phr_shard *s)
 	phr_batch_send(b);
 }
 
+/*
+ * Send now, or wait for company?
+ *
+ * Alone: now. When a batch of several was acknowledged, as many are likely
+ * to stage again in a moment; sent at once, the first of them would go alone
+ * and the others wait for it. With very many (throughput is what counts
+ * then) the shards' batches leave together: half as many operations carry
+ * the same records. Never longer than half an operation takes (one, with very
+ * many), or gather_us.
+ */
 void phr_shard_kick(struct phr_shard *s)
 {
 	struct phr_engine *e = s->engine;
+	uint64_t wait, now;
+	bool many;
 
 	if (s->batch != NULL || s->first == NULL ||
 	    e->latched != PHSTORE_OK)
 	{
 		return;
 	}
-	if (e->in_flight == 0 || e->conn->conf.gather_us == 0) {
+	many = e->pending > PHR_ROUNDS * e->conn->super.shards &&
+	       e->conn->super.shards > 1;
+	wait = many ? e->avg_ns : e->avg_ns / 2;
+	if (wait > e->conn->conf.gather_us * 1000ULL) {
+		wait = e->conn->conf.gather_us * 1000ULL;
+	}
+	if (wait == 0 || (e->returning == 0 && (!many || e->in_flight == 0)))
+	{
 		phr_shard_send(s);
 		return;
 	}
-	if (s->gather_ns == 0) {
-		s->gather_ns = phstore_now_ns() +
-			       e->conn->conf.gather_us * 1000ULL;
-		pthread_cond_signal(&e->tick_cond);
+	if (s->gather_ns != 0) {
+		return;		/* the ticker will */
+	}
+	now = phstore_now_ns();
+	s->gather_ns = now + wait;
+	pthread_cond_signal(&e->tick_cond);
+}
+
+/* Those that only waited for others to come back, or to be done. */
+static void kick_all(struct phr_engine *e)
+{
+	bool together = e->in_flight == 0 && e->returning == 0;
+	uint32_t i;
+
+	for (i = 0; i < e->conn->super.shards; i++) {
+		struct phr_shard *s = &e->shards[i];
+
+		if (s->gather_ns == 0) {
+			continue;
+		}
+		if (together && s->batch == NULL && s->first != NULL &&
+		    e->latched == PHSTORE_OK)
+		{
+			phr_shard_send(s);
+		} else {
+			phr_shard_kick(s);
+		}
 	}
 }
 
@@ -408,11 +450,16 @@ void phr_batch_done(struct phr_batch *b)
 {
 	struct phr_shard *s = b->shard;
 
-	s->engine->in_flight -= 1;
+	struct phr_engine *e = s->engine;
+
+	e->in_flight -= 1;
 	s->batch = NULL;
 	free(b->request);
 	free(b);
 	phr_shard_kick(s);
+	if (e->in_flight == 0) {
+		kick_all(e);
+	}
 }
 
 int phr_engine_new(struct phr_conn *c, struct phr_engine **pe)
@@ -599,7 +646,9 @@ enum phstore_err phr_engine_submit(struct phr_engine *e, struct phr_txn *t,
 		pthread_mutex_unlock(&e->mutex);
 		return err;
 	}
-	t->start_ns = phstore_now_ns();
+	if (!internal && e->returning > 0) {
+		e->returning -= 1;
+	}
 	if (!internal) {
 		e->head += 1;
 		t->lsn = e->head;
@@ -619,6 +668,9 @@ enum phstore_err phr_engine_submit(struct phr_engine *e, struct phr_txn *t,
 		}
 	}
 	enqueue(t->units);
+	if (e->returning == 0) {
+		kick_all(e);
+	}
 	pthread_mutex_unlock(&e->mutex);
 	return PHSTORE_OK;
 }

@@ -29,6 +29,8 @@
 #define PHR_META_OID "meta"
 #define PHR_OID_LEN 24
 
+/* So many transactions per shard: then batches leave together. */
+#define PHR_ROUNDS 4
 /* Most operations and bytes of one batch. */
 #define PHR_BATCH_OPS 512
 #define PHR_BATCH_BYTES (1024 * 1024)
@@ -53,7 +55,7 @@ struct phr_conf {
 	enum phr_use_class use_class;
 	uint32_t timeout_ms;	/* no wait is longer */
 	size_t queue_bytes;	/* staged and not yet durable, at most */
-	uint32_t gather_us;	/* wait for company while others are busy */
+	uint32_t gather_us;	/* longest wait for company */
 };
 
 struct phr_conn {
@@ -110,7 +112,6 @@ struct phr_txn {
 	struct phr_txn *next;		/* by LSN */
 	struct phr_engine *engine;
 	uint64_t lsn;			/* 0: internal, nobody waits */
-	uint64_t start_ns;
 	struct phr_unit *units;		/* the first one leads */
 	unsigned num_units;
 	unsigned units_left;
@@ -180,6 +181,8 @@ struct phr_engine {
 	unsigned callbacks;		/* librados will call so often */
 	size_t queued_bytes;
 	unsigned in_flight;
+	uint64_t avg_ns;		/* of an operation, moving */
+	unsigned returning;		/* acknowledged, expected to stage again */
 	uint64_t last_seq;		/* of automatic versions */
 	int notify_fd;
 	struct phr_op *overlay[PHR_OVERLAY_BUCKETS];

@@ -99,6 +99,7 @@ static void tick(struct phr_engine *e, uint64_t now, uint64_t *next)
 
 		if (s->gather_ns != 0 && s->gather_ns <= now) {
 			s->gather_ns = 0;
+			e->returning = 0;	/* they do not */
 			if (s->batch == NULL && s->first != NULL &&
 			    e->latched == PHSTORE_OK)
 			{
