@@ -19,6 +19,7 @@
 
 import atexit
 import concurrent.futures
+import glob
 import hashlib
 import json
 import os
@@ -65,7 +66,7 @@ SMB_CONF = """# written by tests/cluster/clusterlab.py
 	bind interfaces only = no
 	smb ports = {port}
 	disable netbios = yes
-	rpc start on demand helpers = {helpers}
+	rpc start on demand helpers = no
 	load printers = no
 	printcap name = /dev/null
 	private dir = {dir}/private
@@ -147,6 +148,14 @@ def default_backend():
     """ctdb where its daemon was built, else Samba's own storage."""
     return "ctdb" if os.path.exists(
         os.path.join(phlab.build_dir(), "phstored")) else "none"
+
+
+def has_witness():
+    """Whether the tree has a witness service and a client for it."""
+    folder = os.path.join(phlab.samba_dir(), "bin")
+    return all(os.path.exists(os.path.join(folder, name)) for name in (
+        "samba-dcerpcd", "rpcd_witness", "rpcd_epmapper")) and bool(
+            glob.glob(os.path.join(folder, "python/samba/dcerpc/witness*")))
 
 
 def need_cluster():
@@ -249,8 +258,7 @@ class Node:
             shutil.copy(os.path.join(phlab.TOP, "events/phstore.script"),
                         target)
             os.chmod(target, 0o755)
-        text = SMB_CONF.format(log_level=c.log_level, helpers="yes"
-                               if c.witness else "no", **values)
+        text = SMB_CONF.format(log_level=c.log_level, **values)
         if c.backend == "none" and c.durability:
             text += "\tpersistent handles durability = %s\n" % c.durability
         text += "".join("\t%s\n" % line for line in c.global_options)
@@ -273,6 +281,13 @@ class Node:
             env["LD_PRELOAD"] = self.cluster.preload
         self.spawn("smbd", os.path.join(self.cluster.bin, "smbd"), "-s",
                    self.conf, "-F", "--no-process-group", env=env)
+        if self.cluster.witness:
+            self.spawn("dcerpcd",
+                       os.path.join(self.cluster.bin, "samba-dcerpcd"), "-s",
+                       self.conf, "-F", "--no-process-group",
+                       "--log-basename", self.dir,
+                       *[os.path.join(self.cluster.bin, name)
+                         for name in ("rpcd_epmapper", "rpcd_witness")])
 
     def start(self, wait=True):
         """All of it, as a machine that boots."""
@@ -303,6 +318,7 @@ class Node:
 
     def stop(self, timeout=60.0):
         """A planned stop: smbd, ctdb (which runs its scripts), phstored."""
+        self.stop_program("dcerpcd")
         self.stop_program("smbd")
         self.ctdb("shutdown")
         self.stop_program("ctdbd", signal_it=False, timeout=timeout)
@@ -544,6 +560,7 @@ class Cluster:
     def stop(self):
         """The planned stop of the whole cluster."""
         for node in self.nodes:
+            node.stop_program("dcerpcd")
             node.stop_program("smbd")
         with concurrent.futures.ThreadPoolExecutor(self.count) as pool:
             list(pool.map(lambda node: node.ctdb("shutdown"), self.nodes))

@@ -10,6 +10,7 @@
 # moved by ctdb) and try again until somebody answers there.
 
 import os
+import subprocess
 import sys
 import time
 
@@ -149,6 +150,7 @@ class Story:
         s, c = self.step, self.c
         s.chapter(name)
         victim = c.holder(0)
+        told = self.witness(c[(victim + 1) % c.count])
         who = "the leader" if victim == c.leader() else "not the leader"
         alive = [i for i in range(c.count) if i != victim]
         began = time.monotonic()
@@ -166,12 +168,56 @@ class Story:
               "%.2f s after it (the recovery itself took %.2f s)." % (
                   self.address.host, c.holder(0, alive[0]), seconds,
                   recovery))
+        if told:
+            lines = told(began)
+            s.expect(lines, "no witness told Ann of it")
+            s.say("A witness had told her %.2f s after it: %s." % (
+                float(lines[0].split()[0]) - began,
+                ", then ".join(line.split(" ", 1)[1] for line in lines)))
         self.op = back[0]
         if self.other:
             self.ann.tree.close(back[1])
             self.closed, self.other = back[1], None
             s.say("She closed draft.txt there.")
         return victim, alive
+
+    def witness(self, node):
+        """
+        Have Ann's address watched by another node's witness service. What it
+        told so far, as a function; None where there is no such service.
+        """
+        if not self.c.witness:
+            return None
+        path = os.path.join(self.c.dir, "witness.%d" % self.step.number)
+        with open(path, "wb") as out:
+            proc = subprocess.Popen(
+                [sys.executable, os.path.join(HERE, "witness.py"), node.host,
+                 phlab.USER, phlab.PASSWORD, "PHCLUSTER", self.address.host,
+                 "120"], stdout=out, stderr=subprocess.STDOUT)
+        try:
+            clusterlab.wait_for(
+                lambda: "registered" in clusterlab.read("", path), 60.0,
+                lambda: "no witness: " + clusterlab.read("", path))
+        except phlab.LabError:
+            proc.kill()
+            proc.wait()
+            raise
+        self.step.say("Node %d's witness service watches %s for her." %
+                      (node.pnn, self.address.host))
+
+        def told(began):
+            try:
+                clusterlab.wait_for(
+                    lambda: "available" in clusterlab.read("", path), 30.0,
+                    lambda: "no word")
+            except phlab.LabError:
+                pass
+            proc.kill()
+            proc.wait()
+            return [line for line in
+                    clusterlab.read("", path).splitlines()
+                    if "available" in line]
+        return told
 
     def bob_is_refused(self, node, ann_away):
         s = self.step
