@@ -182,7 +182,7 @@ struct phr_engine {
 	size_t queued_bytes;
 	unsigned in_flight;
 	uint64_t avg_ns;		/* of an operation, moving */
-	unsigned returning;		/* acknowledged, expected to stage again */
+	unsigned returning;		/* expected to stage again */
 	uint64_t last_seq;		/* of automatic versions */
 	int notify_fd;
 	struct phr_op *overlay[PHR_OVERLAY_BUCKETS];

@@ -30,6 +30,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 
@@ -403,7 +404,9 @@ class CephLab:
                                                  timeout=60)
         if ret != 0:
             raise LabError("%s: %d %s" % (command["prefix"], ret, err))
-        return json.loads(out) if out.strip() else None
+        text = out.decode().strip()
+        # some commands add a remark for people
+        return json.JSONDecoder().raw_decode(text)[0] if text else None
 
     def osds_up(self):
         return self.mon(prefix="osd stat")["num_up_osds"]
@@ -431,17 +434,35 @@ class CephLab:
         for pool in dump["pools"]:
             for i in range(pool["pg_num"]):
                 pg = "%d.%x" % (pool["pool"], i)
-                query = json.dumps({"prefix": "query", "pgid": pg,
-                                    "format": "json"})
-                try:
-                    ret, out, err = self.rados().pg_command(
-                        pg, query, b"")
-                    state = json.loads(out)["state"] if ret == 0 else "?"
-                except Exception:
-                    state = "?"
-                if state != "active+clean":
+                if self.pg_state(pg) != "active+clean":
                     left.append(pg)
         return left
+
+    def pg_state(self, pg):
+        """
+        As its primary says. A query to an OSD that dies may never be
+        answered, and the call has no time limit: so in a thread, and if it
+        does not come back, it and its connection are left alone for good.
+        """
+        answer = []
+        client = self.rados()
+        query = json.dumps({"prefix": "query", "pgid": pg, "format": "json"})
+
+        def ask():
+            try:
+                ret, out, err = client.pg_command(pg, query, b"")
+                answer.append(json.loads(out)["state"] if ret == 0 else "?")
+            except Exception:
+                answer.append("?")
+
+        t = threading.Thread(target=ask, daemon=True)
+        t.start()
+        t.join(5)
+        if not answer:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
+            self._rados = None
+            return "?"
+        return answer[0]
 
     def wait_clean(self, seconds=90.0):
         self.wait_for("PGs active+clean", lambda: not self.unclean(),
