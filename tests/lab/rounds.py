@@ -64,6 +64,8 @@ class Worker:
         self.handles = []
         self.closed = []		# Opens whose CLOSE was answered
         self.data = {}			# (name, start): what may be there
+        self.writing = None		# (name, start), value: not answered
+        self.may_come = {}		# (name, start): written late, maybe
         self.counter = 0
         self.ops = 0
         self.doing = ""			# for messages
@@ -103,6 +105,10 @@ class Worker:
         if isinstance(why, smb2.Late) and not self.test.late_is_gone:
             raise phlab.Failed("client %d: %s" % (self.index, why))
         self.client.drop()
+        if self.writing is not None and self.test.late_writes:
+            key, data = self.writing
+            self.may_come.setdefault(key, set()).add(data)
+        self.writing = None
         for h in self.handles:
             h.connected = False
             self.note(h, "connection lost")
@@ -168,9 +174,12 @@ class Worker:
             start = self.slots_of(h)[rng.randrange(SLOTS)][0]
             self.counter += 1
             data = (b"%d.%d" % (self.index, self.counter)).ljust(SLOT)
-            self.data.setdefault((h.name, start), {b"\0" * SLOT}).add(data)
+            key = (h.name, start)
+            self.data.setdefault(key, {b"\0" * SLOT}).add(data)
+            self.writing = (key, data)
             tree.write(h.op, start, data)
-            self.data[h.name, start] = {data}
+            self.writing = None
+            self.data[key] = {data} | self.may_come.get(key, set())
 
     def open_one(self):
         rng = self.rng
@@ -352,6 +361,7 @@ class Worker:
                 phlab.check(got in allowed, "%s at %d: %r, written %r" % (
                     h.name, r[0], got, allowed))
                 self.data[h.name, r[0]] = {got}
+        self.may_come = {}
 
 
 class World:
@@ -360,6 +370,9 @@ class World:
     retry_seconds = 5.0		# a reconnect may be refused so long
     patience = 90		# until a client counts as hanging
     late_is_gone = False	# an answer that does not come: connect again
+    # A server that was cut off or stopped still writes what it had been sent
+    # into the shared file. To keep it from that is the file system's part.
+    late_writes = False
 
     def __init__(self, seed, servers):
         self.seed = seed
