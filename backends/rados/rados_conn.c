@@ -187,7 +187,10 @@ static int omap_get(struct phr_conn *c, const char *oid, const char *key,
 	return ret;
 }
 
-/* Set a key if its value compares so with what is expected (NULL: set). */
+/*
+ * Set a key if its value compares so with what is expected (NULL: set). A
+ * full pool does not keep anyone from opening the store and deleting.
+ */
 static int omap_set_if(struct phr_conn *c, const char *oid, const char *key,
 		       uint8_t cmp, const uint8_t *expected,
 		       size_t expected_len, const uint8_t *value,
@@ -204,7 +207,7 @@ static int omap_set_if(struct phr_conn *c, const char *oid, const char *key,
 					 key_len, expected_len, NULL);
 	}
 	rados_write_op_omap_set2(op, &key, &v, &key_len, &value_len, 1);
-	ret = phr_write(c, op, oid, 0);
+	ret = phr_write(c, op, oid, LIBRADOS_OPERATION_FULL_FORCE);
 	rados_release_write_op(op);
 	return ret;
 }
