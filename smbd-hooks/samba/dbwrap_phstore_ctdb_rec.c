@@ -21,7 +21,7 @@
 struct clu_rec {
 	struct db_phstore_ctx *ctx;
 	struct db_record *base_rec;
-	struct phstore *store;		/* NULL: looked at without one */
+	struct phstore *store;		/* NULL: only looked at */
 	struct phvol_hdr hdr;		/* as compared */
 	uint64_t epoch;			/* that of now */
 	uint64_t floor;
@@ -92,7 +92,12 @@ static void clu_leave(struct phstore *store)
 bool clu_epoch(struct phstore *store, uint64_t *epoch)
 {
 	struct phstore_gate gate = {};
+	bool is_tool = dbwrap_phstore_is_rdonly();
 
+	if (is_tool) {
+		*epoch = 0;
+		return true;
+	}
 	if (clu_gate.held != 0) {
 		*epoch = clu_gate.epoch;
 		return true;
@@ -159,12 +164,20 @@ enum clu_look clu_look(struct db_phstore_ctx *ctx,
 	if (store == NULL || hdr->checked == epoch) {
 		return CLU_LOOK_OK;
 	}
-	if (hdr->checked > epoch) {
+	if (hdr->checked > epoch && epoch != 0) {
 		/* others have begun an epoch this node does not know of */
 		return CLU_LOOK_AGAIN;
 	}
 
 	err = phstore_get(mem_ctx, store, ctx->table, pkey, &rec);
+	if (epoch == 0 && (err != PHSTORE_OK ||
+			   rec.version.epoch < hdr->epoch ||
+			   (rec.version.epoch == hdr->epoch &&
+			    rec.version.seq <= hdr->seq)))
+	{
+		/* a tool: without the gate it shows what is newer */
+		return CLU_LOOK_OK;
+	}
 	if (err == PHSTORE_ERR_NOT_FOUND) {
 		if (!(hdr->flags & PHVOL_STORED)) {
 			/* plain, or new; an old deletion is forgotten */
@@ -238,17 +251,19 @@ static enum clu_look clu_rec_init(struct db_context *db,
 {
 	struct db_phstore_ctx *ctx = clu_ctx_of(db);
 	TDB_DATA raw = dbwrap_record_get_value(base_rec);
+	struct phstore *store = clu_store(ctx);
 	TDB_DATA value = {};
 	enum clu_look look;
 	enum phstore_err err;
+	bool is_tool = dbwrap_phstore_is_rdonly();
 
 	crec->ctx = ctx;
 	crec->base_rec = base_rec;
-	crec->store = clu_store(ctx);
-	if (crec->store == NULL && !ctx->rdonly) {
+	if (store == NULL && !ctx->rdonly) {
 		return CLU_LOOK_FAILED;
 	}
-	if (crec->store != NULL) {
+	if (store != NULL && !is_tool) {
+		crec->store = store;
 		err = clu_enter(crec->store, &crec->epoch, &crec->floor);
 		if (err != PHSTORE_OK) {
 			return CLU_LOOK_AGAIN;
@@ -263,7 +278,7 @@ static enum clu_look clu_rec_init(struct db_context *db,
 		}
 		crec->raw.dsize = raw.dsize;
 	}
-	look = clu_look(ctx, crec, crec->store, base_rec->key, raw,
+	look = clu_look(ctx, crec, store, base_rec->key, raw,
 			crec->epoch, &crec->hdr, &value);
 	if (look != CLU_LOOK_OK) {
 		return look;
@@ -315,10 +330,8 @@ again:
 		return rec;
 	}
 	if (look == CLU_LOOK_AGAIN) {
-		struct phstore *store = crec->store;
-
 		TALLOC_FREE(rec);
-		ok = clu_wait(ctx, store);
+		ok = clu_wait(ctx, clu_store(ctx));
 		if (ok) {
 			goto again;
 		}

@@ -72,6 +72,8 @@ struct db_phstore_ctx *db_phstore_ctx_new(TALLOC_CTX *mem_ctx,
 bool dbwrap_phstore_table_config(struct db_phstore_ctx *ctx);
 struct phstore *dbwrap_phstore_store(bool rdonly);
 bool dbwrap_phstore_serves_client(void);
+/* The store is open to be read: a tool, which does not see the gate */
+bool dbwrap_phstore_is_rdonly(void);
 /* A child of smbd without a client: the scavenger, the cleaner */
 bool dbwrap_phstore_is_helper(void);
 void dbwrap_phstore_failed(const struct db_phstore_ctx *ctx,

@@ -419,6 +419,11 @@ bool dbwrap_phstore_serves_client(void)
 	return global.fatal_fn != NULL && global.fatal_pid == getpid();
 }
 
+bool dbwrap_phstore_is_rdonly(void)
+{
+	return global.progress.store != NULL && global.rdonly;
+}
+
 bool dbwrap_phstore_is_helper(void)
 {
 	bool serves = dbwrap_phstore_serves_client();
