@@ -36,6 +36,8 @@
 #define DB_PHSTORE_BARRIER_TIMEOUT 60
 /* more than the records of one request take */
 #define DB_PHSTORE_ROOM (16 * 1024)
+/* how often the gate may close between two looks at it */
+#define DB_PHSTORE_ROOM_TRIES 100
 #define DB_PHSTORE_TIMEOUT_MAX 3600
 #define DB_PHSTORE_GATE_TIMEOUT 20
 
@@ -494,18 +496,25 @@ NTSTATUS dbwrap_phstore_room(void)
 {
 	enum phstore_err err = PHSTORE_OK;
 	NTSTATUS status;
+	unsigned i;
 
 	if (global.progress.store == NULL) {
 		return NT_STATUS_OK;
 	}
-	/* a new epoch takes a moment, a client should not hear of it */
-	status = dbwrap_phstore_ready();
-	if (!NT_STATUS_IS_OK(status)) {
-		return status;
-	}
+	for (i = 0; i < DB_PHSTORE_ROOM_TRIES; i++) {
+		/* a new epoch takes a moment, a client should not hear of it */
+		status = dbwrap_phstore_ready();
+		if (!NT_STATUS_IS_OK(status)) {
+			return status;
+		}
 #ifdef PHSTORE_HAVE_ROOM
-	err = phstore_room(global.progress.store, DB_PHSTORE_ROOM);
+		err = phstore_room(global.progress.store, DB_PHSTORE_ROOM);
 #endif
+		if (err != PHSTORE_ERR_NOT_READY) {
+			break;
+		}
+		/* closed again since */
+	}
 	return dbwrap_phstore_map_err(err);
 }
 
