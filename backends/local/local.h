@@ -369,6 +369,7 @@ enum phstore_err local_barrier_disk(struct phstore *store,
 				    uint64_t lsn,
 				    uint32_t timeout_ms);
 enum phstore_err local_barrier_check(struct phstore *store, uint64_t lsn);
+enum phstore_err local_sync_aside(struct phstore *store, uint64_t lsn);
 /* wait for it, or lead, also on behalf of others, for so many rounds */
 enum phstore_err local_lead(struct phstore *store, uint64_t lsn);
 void local_served(struct phstore *store, uint64_t wait_ns);

@@ -694,7 +694,7 @@ done:
 
 enum phstore_err phstore_ship_sync(struct phstore_ship *ship)
 {
-	return local_barrier_disk(ship->store, phstore_ship_head(ship), 0);
+	return local_sync_aside(ship->store, phstore_ship_head(ship));
 }
 
 enum phstore_err phstore_ship_clear(struct phstore_ship *ship)

@@ -406,6 +406,21 @@ enum phstore_err local_lead(struct phstore *store, uint64_t lsn)
 	return sync_wait(store->backend, lsn, 0, 0, LEAD_ROUNDS);
 }
 
+/*
+ * For the daemon of a sink: synced, and not counted among those who come back
+ * after a sync, as it does not: writers would gather for it each time.
+ */
+enum phstore_err local_sync_aside(struct phstore *store, uint64_t lsn)
+{
+	enum phstore_err err;
+
+	err = disk_check(store, lsn);
+	if (err != PHSTORE_OK) {
+		return err;
+	}
+	return sync_wait(store->backend, lsn, 0, 0, 1);
+}
+
 enum phstore_err local_barrier_disk(struct phstore *store,
 				    uint64_t lsn,
 				    uint32_t timeout_ms)

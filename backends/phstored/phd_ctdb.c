@@ -455,7 +455,6 @@ static void sink_tick(struct phd *phd)
 {
 	struct phd_ctdb *d = of(phd);
 	struct repl_status st = {};
-	uint64_t head;
 
 	if (phd->ended) {
 		return;
@@ -471,11 +470,11 @@ static void sink_tick(struct phd *phd)
 		phd_ctdb_gate(d);
 		pump(d);
 	}
-	/* class replicated: on disk soon after */
-	head = phstore_ship_head(phd->ship);
-	if (phstore_ship_durable(phd->ship) < head) {
-		phstore_barrier_start(phd->store, head);
+	/* class replicated: on disk soon after, if nobody else syncs */
+	if (phstore_ship_durable(phd->ship) < d->last_head) {
+		phstore_barrier_start(phd->store, d->last_head);
 	}
+	d->last_head = phstore_ship_head(phd->ship);
 	if (d->ticks % STATUS_TICKS == 0 && !d->down) {
 		repl_get_status(d->core, &st);
 		tell_strangers(d, &st);

@@ -115,6 +115,7 @@ struct phd_ctdb {
 
 	struct phd_node_status nodes[REPL_MAX_NODES];
 	unsigned int ticks;
+	uint64_t last_head;		/* of the log, a tick ago */
 	uint64_t told_version, told_cluster;
 	uint64_t num_applied;
 	uint64_t num_sent, num_received;

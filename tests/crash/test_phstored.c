@@ -40,7 +40,7 @@
 
 #define NODES 3
 #define KEYS 25
-#define WAIT_MS 20000
+#define WAIT_MS 60000
 
 static char dir[400];
 static char stores[NODES][450];
@@ -558,12 +558,39 @@ static void cold_start(void)
 	view(7, true, "");
 }
 
+/* Both others acknowledge again, without a new view. */
+static void wait_acks(int gone, unsigned int others)
+{
+	uint64_t start = now_ms();
+	off_t was[NODES] = {};
+	struct stat st;
+	int i;
+
+	/* what was under way before is over by then */
+	nap(300);
+	for (i = 0; i < NODES; i++) {
+		was[i] = stat(journals[i], &st) == 0 ? st.st_size : 0;
+	}
+	for (i = 0; i < NODES; i++) {
+		while ((others & (1U << i)) &&
+		       (stat(journals[i], &st) != 0 ||
+			st.st_size < was[i] + 500))
+		{
+			if (now_ms() - start > WAIT_MS) {
+				fail("daemon %d is gone, node %d gets no "
+				     "acknowledgement", gone, i);
+			}
+			nap(20);
+		}
+	}
+}
+
 static const char *disturb(void)
 {
 	int i = (int)pick(NODES);
 	unsigned int others = 7 & ~(1U << i);
 
-	switch (pick(8)) {
+	switch (pick(9)) {
 	case 0:
 		end(&daemons[i], SIGKILL);
 		nap((int)pick(400));
@@ -606,6 +633,12 @@ static const char *disturb(void)
 		nap((int)pick(1500));
 		view(7, true, "");
 		return "a node is cut off and comes back";
+	case 7:
+		/* ctdb goes on without noticing: so must the others */
+		end(&daemons[i], SIGKILL);
+		wait_acks(i, others);
+		start_daemon(i);
+		return "a daemon is gone while ctdb calls its node active";
 	default:
 		end(&writers[i], SIGKILL);
 		end(&daemons[(i + 1) % NODES], SIGKILL);

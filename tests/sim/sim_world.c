@@ -325,6 +325,8 @@ static void reconfigure_soon(struct sim *s)
 	}
 }
 
+static void stop(struct sim *s, uint8_t i);
+
 static void start(struct sim *s, uint8_t i)
 {
 	struct sim_node *nd = &s->node[i];
@@ -339,6 +341,10 @@ static void start(struct sim *s, uint8_t i)
 
 	if (nd->up || nd->lost) {
 		return;
+	}
+	if (nd->core != NULL) {
+		/* died inside a callback, in this very step */
+		stop(s, i);
 	}
 	sim_trace(s, "n%u starts", i);
 	nd->up = true;

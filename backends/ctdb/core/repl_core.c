@@ -137,6 +137,8 @@ void repl_membership(struct repl_core *c, uint32_t up, uint64_t generation)
 	}
 	c->generation = generation;
 	c->lead.pause = 0;
+	c->mute = 0;
+	c->asking = 0;
 }
 
 void repl_force(struct repl_core *c, uint32_t lost)
@@ -185,6 +187,10 @@ void repl_receive(struct repl_core *c, const uint8_t *buf, size_t len)
 		return;
 	}
 	body_len = len - REPL_HDR;
+	c->mute &= ~BIT(h.from);
+	if (h.from == repl_leader(c)) {
+		c->asking = 0;
+	}
 
 	switch ((enum repl_type)h.type) {
 	case REPL_PREPARE:

@@ -305,16 +305,39 @@ void repl_begin(struct repl_core *c)
 	c->closed = c->att.plan.generation != c->generation &&
 		!MUTANT(MUT_NO_GATE);
 	c->att = (struct attempt) {};
+	c->stuck = false;
 	c->conf.ops->drop_all(c->conf.private_data);
 	repl_stream_begin(c);
 	c->conf.ops->state(c->conf.private_data, REPL_ACTIVE, c->active);
 }
 
+uint8_t repl_leader(const struct repl_core *c)
+{
+	uint32_t set = c->up & ~c->mute;
+
+	if (set == 0) {
+		return c->conf.node;
+	}
+	return (uint8_t)__builtin_ctz(set);
+}
+
 void repl_epoch_tick(struct repl_core *c)
 {
-	if ((c->active == 0 || c->closed) && c->up != 0) {
-		repl_send(c, REPL_HELLO, __builtin_ctz(c->up), c->meta.epoch,
+	if ((c->active == 0 || c->closed || c->stuck) && c->up != 0) {
+		uint8_t leader = repl_leader(c);
+
+		c->asking++;
+		if (leader != c->conf.node &&
+		    c->asking >= REPL_SILENT_TICKS) {
+			/* CTDB calls it active, but it says nothing */
+			c->mute |= BIT(leader);
+			c->asking = 0;
+			leader = repl_leader(c);
+		}
+		repl_send(c, REPL_HELLO, leader, c->meta.epoch,
 			  c->meta.promised, 0, NULL, 0, 0);
+	} else {
+		c->asking = 0;
 	}
 	if (c->att.phase == ATT_PULLING) {
 		c->att.ticks++;

@@ -211,6 +211,10 @@ void repl_lead_message(struct repl_core *c,
 		if (h->arg1 > l->highest) {
 			l->highest = h->arg1;
 		}
+		if (h->type == REPL_HELLO) {
+			/* whoever asks us has asked the lower ones */
+			c->mute |= c->up & (BIT(c->conf.node) - 1);
+		}
 		if (h->type == REPL_REFUSE) {
 			if (h->epoch == l->epoch &&
 			    l->phase == LEAD_PREPARE) {
@@ -279,13 +283,14 @@ void repl_lead_tick(struct repl_core *c)
 {
 	struct lead *l = &c->lead;
 
-	if (c->up == 0 || (uint8_t)__builtin_ctz(c->up) != c->conf.node) {
+	if (c->up == 0 || repl_leader(c) != c->conf.node) {
 		l->phase = LEAD_NONE;
 		return;
 	}
 	if (l->phase == LEAD_NONE) {
+		/* who is up and no member says HELLO, unless it is silent */
 		bool needed = c->active == 0 || c->closed ||
-			c->meta.members != c->up || l->wanted;
+			(c->meta.members & ~c->up) != 0 || l->wanted;
 
 		if (l->pause > 0) {
 			l->pause--;

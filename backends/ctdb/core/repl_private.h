@@ -61,6 +61,7 @@ enum {
 #define REPL_SWEEP_BATCH 512
 #define REPL_RESEND_TICKS 3
 #define REPL_PULL_TICKS 10
+#define REPL_SILENT_TICKS 40
 #define REPL_ATTEMPT_TICKS 30
 #define REPL_PREPARE_TICKS 8
 #define REPL_FORCED_STEP 65536
@@ -130,6 +131,7 @@ struct peer {
 	uint64_t mem;
 	uint64_t disk;
 	unsigned int idle;		/* ticks without progress */
+	unsigned int silent;		/* the same, until that is told */
 };
 
 /* What arrives from one node. */
@@ -159,6 +161,9 @@ struct repl_core {
 	uint32_t up;
 	uint64_t generation;		/* CTDB's */
 	bool closed;			/* no epoch of it has begun */
+	bool stuck;			/* a successor acks nothing */
+	uint32_t mute;			/* lowest nodes that do not lead */
+	unsigned int asking;		/* ticks without an answer */
 	uint64_t active;		/* epoch, or 0 */
 	struct attempt att;
 	struct lead lead;
@@ -197,6 +202,9 @@ struct repl_core {
 	uint64_t num_other_version;
 	uint64_t num_other_cluster;
 };
+
+/* The lowest node that is up, unless it was asked and said nothing. */
+uint8_t repl_leader(const struct repl_core *c);
 
 static inline uint32_t repl_popcount(uint32_t set)
 {

@@ -331,13 +331,18 @@ void repl_on_ack(struct repl_core *c, const struct repl_hdr *h)
 	if (mem > p->mem) {
 		p->mem = mem;
 		p->idle = 0;
+		p->silent = 0;
 	}
 	if (disk > p->disk) {
 		p->disk = disk;
 		p->idle = 0;
+		p->silent = 0;
 	}
 	if (p->sent < p->mem) {
 		p->sent = p->mem;
+	}
+	if (p->silent == 0) {
+		c->stuck = false;
 	}
 	repl_advance(c);
 }
@@ -407,9 +412,15 @@ void repl_stream_tick(struct repl_core *c)
 
 		if (p->disk >= c->head) {
 			p->idle = 0;
+			p->silent = 0;
 			continue;
 		}
 		p->idle++;
+		p->silent++;
+		if (p->silent >= REPL_SILENT_TICKS) {
+			/* ask for an epoch, without it if it is gone */
+			c->stuck = true;
+		}
 		if (p->idle >= REPL_RESEND_TICKS) {
 			p->idle = 0;
 			p->sent = p->disk;
