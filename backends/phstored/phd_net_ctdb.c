@@ -157,8 +157,8 @@ static void looked(struct net_ctdb *n, const struct phctdb_state *st)
 		return;
 	}
 	if (!in_service(st)) {
+		/* not at once again: ctdbd is busy with its recovery */
 		n->looks = 2;
-		ask_look(n);
 		return;
 	}
 	n->looks -= 1;
@@ -191,9 +191,14 @@ static void on_event(struct phctdb *c, enum phctdb_event ev,
 		looked(n, st);
 		look_at(n, st);
 		break;
+	case PHCTDB_EV_GENERATION:
+		if (n->looks != 0) {
+			ask_look(n);
+		}
+		look_at(n, st);
+		break;
 	case PHCTDB_EV_UP:
 	case PHCTDB_EV_NODES:
-	case PHCTDB_EV_GENERATION:
 	case PHCTDB_EV_ADDRESSES:
 		look_at(n, st);
 		break;
