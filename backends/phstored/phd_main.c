@@ -27,6 +27,9 @@
 
 static const struct phd_sink_ops *const phd_sinks[] = {
 	&phd_sink_ctdb,
+#ifdef PHSTORE_WITH_RADOS
+	&phd_sink_rados,
+#endif
 };
 
 static int log_level = 3;

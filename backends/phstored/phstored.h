@@ -87,6 +87,8 @@ struct phd_sink_ops {
 };
 
 extern const struct phd_sink_ops phd_sink_ctdb;
+/* only where the build has librados: PHSTORE_WITH_RADOS */
+extern const struct phd_sink_ops phd_sink_rados;
 
 struct phd {
 	struct phd_config *conf;

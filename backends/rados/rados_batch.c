@@ -310,7 +310,7 @@ static void batch_applied(struct phr_batch *b)
 	while (u != NULL) {
 		struct phr_unit *next = u->next;
 
-		acked += u->txn->lsn != 0 ? 1 : 0;
+		acked += u->txn->lsn != 0 || u->txn->done_fn != NULL ? 1 : 0;
 		phr_unit_done(u);
 		u = next;
 	}

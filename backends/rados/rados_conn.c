@@ -657,6 +657,22 @@ enum phstore_err phr_conn_writer_begin(struct phr_conn *c)
 	return writer_register(c, &c->epoch);
 }
 
+enum phstore_err phr_conn_was_fenced(struct phr_conn *c, bool *fenced)
+{
+	uint8_t buf[2048];
+	char key[PHR_WRITER_MAX + 3];
+	struct phr_member m = {};
+	size_t len = 0;
+	int ret;
+
+	snprintf(key, sizeof(key), "w/%s", c->conf.writer);
+	ret = omap_get(c, PHR_META_OID, key, buf, sizeof(buf), &len);
+	*fenced = ret == 0 && phr_member_pull(buf, len, &m) &&
+		  m.state == PHR_MEMBER_FENCED;
+	return ret == 0 || ret == -ENOENT ? PHSTORE_OK :
+	       phr_fail(ret, "look for", c->conf.writer);
+}
+
 enum phstore_err phr_conn_renew(struct phr_conn *c, pthread_mutex_t *mutex)
 {
 	uint8_t buf[2048];

@@ -253,7 +253,9 @@ static void txn_finish(struct phr_txn *t)
 	for (op = t->dropped; op != NULL; op = op->next) {
 		overlay_del(e, op);
 	}
-	if (t->num_units > 1 && t->following && t->err == PHSTORE_OK) {
+	if (t->num_units > 1 && t->following && t->err == PHSTORE_OK &&
+	    t->units->ops->kind == PHR_OP_SET)
+	{
 		queue_cleanup(t);
 	}
 	t->done = true;
@@ -646,7 +648,7 @@ enum phstore_err phr_engine_submit(struct phr_engine *e, struct phr_txn *t,
 		pthread_mutex_unlock(&e->mutex);
 		return err;
 	}
-	if (!internal && e->returning > 0) {
+	if ((!internal || t->done_fn != NULL) && e->returning > 0) {
 		e->returning -= 1;
 	}
 	if (!internal) {

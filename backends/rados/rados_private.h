@@ -199,6 +199,8 @@ enum phstore_err phr_fail(int ret, const char *what, const char *oid);
 enum phstore_err phr_conn_open(struct phr_conn *c, bool create);
 void phr_conn_close(struct phr_conn *c);
 enum phstore_err phr_conn_writer_begin(struct phr_conn *c);
+/* Was the writer conf.writer declared dead, or ended in peace? */
+enum phstore_err phr_conn_was_fenced(struct phr_conn *c, bool *fenced);
 void phr_conn_writer_end(struct phr_conn *c);
 enum phstore_err phr_conn_fence(struct phr_conn *c, const char *name,
 				bool block);

@@ -13,6 +13,7 @@
  *        ackload PATH del KEY               the same, a deletion
  *        ackload PATH room                  prints what phstore_room() says
  *
+ * PATH: "rados:...", or a folder whose log a phstored ships to RADOS.
  * Exit 0, 1 when a check failed, or 100 plus the phstore error.
  */
 
@@ -22,6 +23,7 @@
 #include <tevent.h>
 
 #include "phstore_private.h"
+#include "phstore_ship.h"
 #include "rados.h"
 
 #define NUM_KEYS 200
@@ -58,6 +60,10 @@ static void done(struct tevent_req *req)
 	longest_ns = took > longest_ns ? took : longest_ns;
 	if (err == PHSTORE_OK) {
 		printf("A %s%u %lu\n", prefix, w->key, w->number);
+	} else if (err == PHSTORE_ERR_NOT_READY) {
+		/* as smbd does; phstored is just starting */
+		err = phstore_gate_wait(store, 60000);
+		fatal = err;
 	} else {
 		errors += 1;
 		fatal = err;
@@ -228,6 +234,11 @@ int main(int argc, char **argv)
 	enum phstore_err err;
 	int ret = 2;
 
+	if (argc > 2 && argv[1][0] == '/') {
+		/* a folder, whose log a phstored ships */
+		opts.backend = "rados";
+		opts.flags = 0;
+	}
 	err = argc > 2 ? phstore_open(NULL, argv[1], &opts, &store) :
 			 PHSTORE_ERR_INVALID;
 	if (err != PHSTORE_OK) {

@@ -311,17 +311,21 @@ static int child_counts(struct phstore *s, const char *arg)
 	return 0;
 }
 
+#define NUM_SHARED 8
+
 /* Commits until it is told that it may not any more. */
 static int child_fenced(struct phstore *s, const char *arg)
 {
 	long i;
 
 	for (i = 1; i < 100000; i++) {
-		char value[64];
+		char key[16], value[64];
 		enum phstore_err err;
 
+		/* more than one, or a hole in the fence is not met */
+		snprintf(key, sizeof(key), "shared%ld", i % NUM_SHARED);
 		snprintf(value, sizeof(value), "%s %ld", arg, i);
-		err = change_in(s, "t", "shared", value, NULL, true, NULL);
+		err = change_in(s, "t", key, value, NULL, true, NULL);
 		if (err != PHSTORE_OK) {
 			return (int)err;
 		}

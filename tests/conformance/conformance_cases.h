@@ -502,6 +502,31 @@ static void p3_compare_and_set_counts_right(void **state)
 	get("t", "counter", "120");
 }
 
+static void put_shared(struct phstore *s, const char *value)
+{
+	int i;
+
+	for (i = 0; i < NUM_SHARED; i++) {
+		char key[16];
+
+		snprintf(key, sizeof(key), "shared%d", i);
+		must(change_in(s, "t", key, value, NULL, true, NULL),
+		     PHSTORE_OK);
+	}
+}
+
+static void get_shared(struct phstore *s, const char *value)
+{
+	int i;
+
+	for (i = 0; i < NUM_SHARED; i++) {
+		char key[16];
+
+		snprintf(key, sizeof(key), "shared%d", i);
+		get_in(s, "t", key, value);
+	}
+}
+
 /* A writer is stopped, declared dead, and wakes up with a write in hand. */
 static void p3_fenced_writer_is_refused(void **state)
 {
@@ -515,7 +540,7 @@ static void p3_fenced_writer_is_refused(void **state)
 		skip();
 	}
 	be->as_writer(path, "node-a", as);
-	for (i = 0; i < 3; i++) {
+	for (i = 0; i < 5; i++) {
 		int j;
 
 		c = child_start("fenced", as, "from a");
@@ -524,7 +549,7 @@ static void p3_fenced_writer_is_refused(void **state)
 		}
 		kill(c.pid, SIGSTOP);
 		must(be->fence(store, "node-a"), PHSTORE_OK);
-		must(put("t", "shared", "taken over"), PHSTORE_OK);
+		put_shared(store, "taken over");
 		kill(c.pid, SIGCONT);
 		assert_int_equal(child_end(&c, 0), PHSTORE_ERR_FENCED);
 		/* nor does anything trickle in */
@@ -534,7 +559,7 @@ static void p3_fenced_writer_is_refused(void **state)
 
 			must(open_as(path, PHSTORE_OPEN_RDONLY, &ro),
 			     PHSTORE_OK);
-			get_in(ro, "t", "shared", "taken over");
+			get_shared(ro, "taken over");
 			must(phstore_close(ro), PHSTORE_OK);
 		}
 	}
@@ -555,10 +580,9 @@ static void p3_takeover_by_name_fences(void **state)
 	c = child_start("fenced", as, "first");
 	assert_true(child_line(&c) > 0);
 	must(open_as(as, 0, &second), PHSTORE_OK);
-	must(change_in(second, "t", "shared", "second", NULL, true, NULL),
-	     PHSTORE_OK);
+	put_shared(second, "second");
 	assert_int_equal(child_end(&c, 0), PHSTORE_ERR_FENCED);
-	get_in(second, "t", "shared", "second");
+	get_shared(second, "second");
 	must(phstore_close(second), PHSTORE_OK);
 }
 
