@@ -618,7 +618,7 @@ enum phstore_err dbwrap_phstore_stage_version(
 	 * another process's change that is not durable yet.
 	 */
 	dbwrap_phstore_covered(ctx, lsn);
-	if (ctx->is_last && ctx->durability != PHSTORE_CLASS_LOCAL) {
+	if (ctx->is_last && ctx->durability == PHSTORE_CLASS_SYNC) {
 		/* while the response is built */
 		phstore_barrier_start(store, global.progress.lsn);
 	}
