@@ -416,7 +416,7 @@ class CephLab:
                    for f in self.mon(prefix="fs dump")["filesystems"]
                    for i in f["mdsmap"]["info"].values())
 
-    def wait_for(self, what, check, seconds=90.0):
+    def wait_for(self, what, check, seconds=240.0):
         limit = time.monotonic() + seconds
         while not check():
             for name in list(self.procs):
@@ -464,7 +464,7 @@ class CephLab:
             return "?"
         return answer[0]
 
-    def wait_clean(self, seconds=90.0):
+    def wait_clean(self, seconds=240.0):
         self.wait_for("PGs active+clean", lambda: not self.unclean(),
                       seconds)
 

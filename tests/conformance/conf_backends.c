@@ -122,7 +122,7 @@ static int stalling_sync(int fd)
 {
 	int i;
 
-	for (i = 0; i < 3000 && atomic_load(&stalled); i++) {
+	for (i = 0; i < 30000 && atomic_load(&stalled); i++) {
 		usleep(1000);
 	}
 	return phstore_io_posix.fdatasync(fd);
