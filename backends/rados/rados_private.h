@@ -253,6 +253,7 @@ void *phr_ticker_main(void *private_data);
 void phr_batch_send(struct phr_batch *b);
 
 /* rados_scan.c */
+uint8_t *phr_dup(TALLOC_CTX *mem_ctx, const uint8_t *value, size_t len);
 enum phstore_err phr_get(struct phr_conn *c, const uint8_t *key,
 			 size_t key_len, TALLOC_CTX *mem_ctx,
 			 struct phr_record *rec);

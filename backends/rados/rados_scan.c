@@ -20,6 +20,17 @@
 
 #define PAGE_ENTRIES 1000
 
+uint8_t *phr_dup(TALLOC_CTX *mem_ctx, const uint8_t *value, size_t len)
+{
+	/* also of nothing there is a copy */
+	uint8_t *copy = talloc_size(mem_ctx, len > 0 ? len : 1);
+
+	if (copy != NULL && len > 0) {
+		memcpy(copy, value, len);
+	}
+	return copy;
+}
+
 enum phstore_err phr_get(struct phr_conn *c, const uint8_t *key,
 			 size_t key_len, TALLOC_CTX *mem_ctx,
 			 struct phr_record *rec)
@@ -61,8 +72,7 @@ enum phstore_err phr_get(struct phr_conn *c, const uint8_t *key,
 				   "rados: %s: a record is damaged", oid);
 		goto done;
 	}
-	copy = talloc_memdup(mem_ctx, rec->value,
-			     rec->value_len > 0 ? rec->value_len : 1);
+	copy = phr_dup(mem_ctx, rec->value, rec->value_len);
 	if (copy == NULL) {
 		err = phr_fail(-ENOMEM, "read from", oid);
 		goto done;

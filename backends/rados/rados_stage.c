@@ -47,9 +47,8 @@ enum phstore_err phr_look(struct phr_conn *c, struct phr_engine *e,
 			.lsn = op->txn->lsn,
 			.value_len = len,
 		};
-		seen->value = talloc_memdup(mem_ctx,
-					    op->value + PHR_RECORD_HDR,
-					    len > 0 ? len : 1);
+		seen->value = phr_dup(mem_ctx, op->value + PHR_RECORD_HDR,
+				      len);
 	}
 	pthread_mutex_unlock(&e->mutex);
 	if (seen->known && seen->value == NULL) {
