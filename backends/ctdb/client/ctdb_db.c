@@ -203,31 +203,11 @@ static void attach_path(struct tevent_req *subreq)
 	tevent_req_done(req);
 }
 
-static int req_result(struct tevent_req *req)
-{
-	enum tevent_req_state req_state;
-	uint64_t err;
-
-	if (!tevent_req_is_error(req, &req_state, &err)) {
-		return 0;
-	}
-	switch (req_state) {
-	case TEVENT_REQ_TIMED_OUT:
-		return ETIMEDOUT;
-	case TEVENT_REQ_NO_MEMORY:
-		return ENOMEM;
-	case TEVENT_REQ_USER_ERROR:
-		return (int)err;
-	default:
-		return EIO;
-	}
-}
-
 int phctdb_attach_recv(struct tevent_req *req, TALLOC_CTX *mem_ctx,
 		       struct phctdb_db **db)
 {
 	struct attach_state *state = tevent_req_data(req, struct attach_state);
-	int ret = req_result(req);
+	int ret = phctdb_request_result(req);
 
 	if (ret == 0) {
 		*db = talloc_move(mem_ctx, &state->db);
@@ -493,7 +473,7 @@ static int update_locked(struct update_state *state, bool *again)
 int phctdb_update_recv(struct tevent_req *req, bool *changed)
 {
 	struct update_state *state = tevent_req_data(req, struct update_state);
-	int ret = req_result(req);
+	int ret = phctdb_request_result(req);
 
 	if (ret == 0 && changed != NULL) {
 		*changed = state->changed;

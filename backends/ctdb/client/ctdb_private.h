@@ -82,6 +82,8 @@ struct tevent_req *phctdb_call_send(TALLOC_CTX *mem_ctx,
 				    struct phctdb *c,
 				    const struct phctdb_wire_call *call);
 int phctdb_call_recv(struct tevent_req *req, int32_t *status);
+/* 0, or how the request ended, as an errno. */
+int phctdb_request_result(struct tevent_req *req);
 bool phctdb_request_answer(struct phctdb *c, const struct phctdb_wire_hdr *hdr,
 			   const uint8_t *packet);
 bool phctdb_request_fail_all(struct phctdb *c);

@@ -134,7 +134,7 @@ static struct tevent_req *request_start(struct tevent_req *req,
 	return req;
 }
 
-static int request_result(struct tevent_req *req)
+int phctdb_request_result(struct tevent_req *req)
 {
 	enum tevent_req_state req_state;
 	uint64_t err;
@@ -198,7 +198,7 @@ int phctdb_control_recv(struct tevent_req *req, TALLOC_CTX *mem_ctx,
 {
 	struct request_state *state = tevent_req_data(
 		req, struct request_state);
-	int ret = request_result(req);
+	int ret = phctdb_request_result(req);
 
 	if (ret == 0) {
 		*status = state->status;
