@@ -337,6 +337,17 @@ class Worker:
         except Exception as e:
             self.error = e
 
+    def is_connected(self):
+        """Whether the server still answers on this connection."""
+        try:
+            if self.client.conn is None:
+                return False
+            self.client.conn.echo()
+            return True
+        except (smb2.Gone, smb2.Late) as e:
+            self.lost(e)
+            return False
+
     def check_closed(self):
         for op in self.closed:
             status = self.client.tree.status_of(
@@ -370,6 +381,7 @@ class World:
     retry_seconds = 5.0		# a reconnect may be refused so long
     patience = 90		# until a client counts as hanging
     late_is_gone = False	# an answer that does not come: connect again
+    check_seconds = 0.0		# connections may break so long while checking
     # A server that was cut off or stopped still writes what it had been sent
     # into the shared file. To keep it from that is the file system's part.
     late_writes = False
@@ -387,6 +399,7 @@ class World:
         self.unavailable = 0
         self.replayed = self.reconnected = self.settled = 0
         self.closed_in_flight = 0
+        self.broken_later = 0
         self.locks_checked = 0
         self.servers = servers
         self.workers = [Worker(self, i, servers[i % len(servers)])
@@ -423,6 +436,50 @@ class World:
             if w.error is not None:
                 raise w.error
 
+    def check_until_done(self, check, server):
+        """
+        check(server), again while connections break, as they do when ctdb
+        moves an address to a node that has become healthy.
+        """
+        end = time.monotonic() + self.check_seconds
+        while True:
+            try:
+                return check(server)
+            except (smb2.Gone, smb2.Late) as e:
+                if time.monotonic() > end:
+                    raise phlab.Failed("checker: %s" % e) from e
+                time.sleep(0.1)
+
+    def owner_was_away(self, name):
+        """
+        Clients of this file whose connection broke after they were back:
+        let them ask for their handles again. Whether there was one.
+        """
+        away = [w for w in self.workers
+                if any(h.name == name for h in w.handles) and
+                not w.is_connected()]
+        for w in away:
+            w.recover_until_done()
+            if w.error is not None:
+                raise w.error
+        self.broken_later += len(away)
+        return bool(away)
+
+    def create_to_check(self, tree, name):
+        """The file's open, None if it waits for a handle nobody knows."""
+        end = time.monotonic() + self.check_seconds
+        while True:
+            try:
+                return tree.create(name, persistent=False)
+            except smb2.SmbError as e:
+                base = name.rpartition(".")[0]
+                waits = e.name == "FILE_NOT_AVAILABLE"
+                if waits and self.current_name(base) != name:
+                    return None
+                if not waits or time.monotonic() > end or \
+                        not self.owner_was_away(name):
+                    raise phlab.Failed("checker: %s: %s" % (name, e)) from e
+
     def check_locks(self, server):
         """Another client tries every range."""
         held = {}
@@ -439,14 +496,9 @@ class World:
         ranges = [(i * SLOT, SLOT) for i in range(CLIENTS * SLOTS)]
         ranges.append((CONTENDED, 1))
         for name in sorted(names):
-            try:
-                op = tree.create(name, persistent=False)
-            except smb2.SmbError as e:
-                base = name.rpartition(".")[0]
-                if e.name == "FILE_NOT_AVAILABLE" and \
-                        self.current_name(base) != name:
-                    continue
-                raise phlab.Failed("checker: %s: %s" % (name, e)) from e
+            op = self.create_to_check(tree, name)
+            if op is None:
+                continue
             sent = [(r, tree.lock_send(op, *r)) for r in ranges]
             for r, p in sent:
                 checker.conn.wait(p, check=False)
