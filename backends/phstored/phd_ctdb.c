@@ -332,8 +332,9 @@ static bool begin_core(struct phd_ctdb *d, const struct phd_view *view)
 	return true;
 }
 
-void phd_ctdb_view(struct phd_ctdb *d, const struct phd_view *view)
+static void on_view(void *user_data, const struct phd_view *view)
 {
+	struct phd_ctdb *d = user_data;
 	bool same = d->core != NULL && d->have_view &&
 		    view->up == d->view.up &&
 		    view->nodes == d->view.nodes &&
@@ -373,15 +374,18 @@ void phd_ctdb_view(struct phd_ctdb *d, const struct phd_view *view)
 	phd_ctdb_gate(d);
 }
 
-void phd_ctdb_down(struct phd_ctdb *d, const char *reason)
+static void on_down(void *user_data, const char *reason)
 {
+	struct phd_ctdb *d = user_data;
+
 	d->down = true;
 	snprintf(d->down_reason, sizeof(d->down_reason), "%s", reason);
 	phd_ctdb_gate(d);
 }
 
-void phd_ctdb_message(struct phd_ctdb *d, const uint8_t *buf, size_t len)
+static void on_message(void *user_data, const uint8_t *buf, size_t len)
 {
+	struct phd_ctdb *d = user_data;
 	bool ours;
 
 	d->num_received += 1;
@@ -395,6 +399,18 @@ void phd_ctdb_message(struct phd_ctdb *d, const uint8_t *buf, size_t len)
 	}
 	pump(d);
 }
+
+static void on_close(void *user_data, const char *reason)
+{
+	phd_ctdb_close(user_data, reason);
+}
+
+static const struct phd_net_user net_user = {
+	.view = on_view,
+	.down = on_down,
+	.message = on_message,
+	.close = on_close,
+};
 
 /* ---- the sink ---- */
 
@@ -423,8 +439,14 @@ static enum phd_exit sink_start(struct phd *phd)
 		phd_log(0, "out of memory");
 		return PHD_EXIT_FAILED;
 	}
-	d->net = phd->conf->peers_dir != NULL ? &phd_net_dir : &phd_net_ctdb;
-	return d->net->start(d);
+	d->net = (struct phd_net) {
+		.phd = phd,
+		.ops = phd->conf->peers_dir != NULL ? &phd_net_dir :
+						      &phd_net_ctdb,
+		.user = &net_user,
+		.user_data = d,
+	};
+	return d->net.ops->start(&d->net);
 }
 
 static void sink_readable(struct phd *phd)
@@ -459,7 +481,7 @@ static void sink_tick(struct phd *phd)
 	if (phd->ended) {
 		return;
 	}
-	d->net->tick(d);
+	d->net.ops->tick(&d->net);
 	if (d->core == NULL || phd->ended) {
 		return;
 	}
@@ -559,7 +581,7 @@ static void sink_stop(struct phd *phd)
 	if (!phd->ended || phd->exit_code == PHD_EXIT_OK) {
 		phd_ctdb_close(d, "phstored was stopped");
 	}
-	d->net->stop(d);
+	d->net.ops->stop(&d->net);
 	end_core(d);
 	if (d->meta_fd != -1) {
 		close(d->meta_fd);

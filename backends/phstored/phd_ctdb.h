@@ -7,47 +7,20 @@
  * phd_ctdb_store.c   what the core asks of the store
  * phd_ctdb_status.c  status of all nodes
  * phd_meta.c         what a node must remember besides its store
- * phd_net_ctdb.c     membership and messages: ctdbd
- * phd_net_dir.c      the same from a folder, for tests
+ * phd_net.h          membership and messages
  */
 
 #ifndef PHD_CTDB_H
 #define PHD_CTDB_H
 
 #include "backends/ctdb/core/repl_core.h"
-#include "phstored.h"
+#include "phd_net.h"
 
 /* Own transactions of which the core still knows the position. */
 #define PHD_POSITIONS 8192
 /* Records applied as one frame, at most. */
 #define PHD_BATCH_OPS 64
 #define PHD_BATCH_BYTES (256 * 1024)
-
-struct phd_ctdb;
-
-/* CTDB's view, as a network tells it. */
-struct phd_view {
-	uint32_t nodes;		/* bit per configured node */
-	uint32_t up;		/* active ones, this one included */
-	uint8_t self;
-	uint64_t generation;
-};
-
-struct phd_net_ops {
-	const char *name;
-	enum phd_exit (*start)(struct phd_ctdb *d);
-	/* May get lost. */
-	void (*send)(struct phd_ctdb *d, uint8_t to,
-		     const uint8_t *buf, size_t len);
-	void (*tick)(struct phd_ctdb *d);
-	/* Nobody needs to remember this deletion's version any more. */
-	void (*forgotten)(struct phd_ctdb *d, const char *table,
-			  struct phstore_blob key,
-			  struct phstore_version version);
-	void (*stop)(struct phd_ctdb *d);
-};
-extern const struct phd_net_ops phd_net_ctdb;
-extern const struct phd_net_ops phd_net_dir;
 
 /* What another node says of itself. */
 struct phd_node_status {
@@ -75,8 +48,7 @@ struct phd_batch_op {
 
 struct phd_ctdb {
 	struct phd *phd;
-	const struct phd_net_ops *net;
-	void *net_state;
+	struct phd_net net;
 	struct phd_view view;
 	bool have_view;
 	bool down;			/* no view at the moment */
@@ -121,10 +93,7 @@ struct phd_ctdb {
 	uint64_t num_sent, num_received;
 };
 
-/* phd_ctdb.c: what a network calls */
-void phd_ctdb_view(struct phd_ctdb *d, const struct phd_view *view);
-void phd_ctdb_down(struct phd_ctdb *d, const char *reason);
-void phd_ctdb_message(struct phd_ctdb *d, const uint8_t *buf, size_t len);
+/* phd_ctdb.c */
 void phd_ctdb_gate(struct phd_ctdb *d);
 void phd_ctdb_close(struct phd_ctdb *d, const char *reason);
 void phd_ctdb_later(struct phd_ctdb *d);

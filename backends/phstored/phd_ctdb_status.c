@@ -119,7 +119,8 @@ void phd_ctdb_tell_status(struct phd_ctdb *d)
 						STATUS_LEN + text - 8));
 	for (i = 0; i < REPL_MAX_NODES; i++) {
 		if (i != d->view.self && (d->view.up & (1U << i))) {
-			d->net->send(d, i, buf, STATUS_LEN + text);
+			d->net.ops->send(&d->net, i, buf,
+					 STATUS_LEN + text);
 		}
 	}
 }

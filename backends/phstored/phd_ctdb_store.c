@@ -85,7 +85,7 @@ static void op_send(void *p, uint8_t to, const uint8_t *buf, size_t len)
 	}
 	if (to != d->view.self) {
 		d->num_sent += 1;
-		d->net->send(d, to, buf, len);
+		d->net.ops->send(&d->net, to, buf, len);
 		return;
 	}
 	m = talloc_zero(d, struct phd_message);
@@ -396,7 +396,8 @@ static void op_forgotten(void *p, const struct repl_record *rec)
 	bool ok = split_key(rec->key, &table, &key);
 
 	if (ok && !ended(d)) {
-		d->net->forgotten(d, table, key, rec->version);
+		(void)d->net.ops->forgotten(&d->net, table, key,
+					    rec->version);
 	}
 }
 

@@ -9,7 +9,7 @@
  * of one alone it is not known whether it had begun before.
  */
 
-#include "phd_ctdb.h"
+#include "phd_net.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -32,7 +32,7 @@ struct net_db {
 };
 
 struct net_ctdb {
-	struct phd_ctdb *d;
+	struct phd_net *net;
 	struct phctdb *c;
 	struct net_db dbs[DBS_MAX];
 	size_t num_dbs;
@@ -81,15 +81,15 @@ static void look_at(struct net_ctdb *n, const struct phctdb_state *st)
 	uint32_t i;
 
 	if (!in_service(st)) {
-		phd_ctdb_down(n->d, !st->up ? "waits for ctdbd" :
-			      st->recovering ? "ctdb is recovering" :
-			      "ctdb is not ready yet");
+		phd_net_down(n->net, !st->up ? "waits for ctdbd" :
+			     st->recovering ? "ctdb is recovering" :
+			     "ctdb is not ready yet");
 		return;
 	}
-	if (st->pnn >= REPL_MAX_NODES) {
-		phd_fail(n->d->phd, PHD_EXIT_REFUSED, "this is node %" PRIu32
+	if (st->pnn >= PHD_NODES_MAX) {
+		phd_fail(n->net->phd, PHD_EXIT_REFUSED, "this is node %" PRIu32
 			 ": at most %d nodes are supported", st->pnn,
-			 REPL_MAX_NODES);
+			 PHD_NODES_MAX);
 		return;
 	}
 	view.self = (uint8_t)st->pnn;
@@ -100,25 +100,25 @@ static void look_at(struct net_ctdb *n, const struct phctdb_state *st)
 		if (st->nodes[i].flags & PHCTDB_NODE_DELETED) {
 			continue;
 		}
-		if (pnn >= REPL_MAX_NODES) {
-			phd_fail(n->d->phd, PHD_EXIT_REFUSED, "the cluster "
+		if (pnn >= PHD_NODES_MAX) {
+			phd_fail(n->net->phd, PHD_EXIT_REFUSED, "the cluster "
 				 "has a node %" PRIu32 ": at most %d nodes "
-				 "are supported", pnn, REPL_MAX_NODES);
+				 "are supported", pnn, PHD_NODES_MAX);
 			return;
 		}
 		view.nodes |= 1U << pnn;
 	}
 	for (i = 0; i < st->num_active; i++) {
-		if (st->active[i] < REPL_MAX_NODES) {
+		if (st->active[i] < PHD_NODES_MAX) {
 			view.up |= 1U << st->active[i];
 		}
 		member = member || st->active[i] == st->pnn;
 	}
 	if (!member) {
-		phd_ctdb_down(n->d, "ctdb: this node is not active");
+		phd_net_down(n->net, "ctdb: this node is not active");
 		return;
 	}
-	phd_ctdb_view(n->d, &view);
+	phd_net_view(n->net, &view);
 }
 
 static void ask_look(struct net_ctdb *n)
@@ -133,13 +133,13 @@ static void ask_look(struct net_ctdb *n)
 /* Was the gate closed from outside? Then it takes two looks. */
 static void mind_bar(struct net_ctdb *n)
 {
-	struct phstore_ship *ship = n->d->phd->ship;
+	struct phstore_ship *ship = n->net->phd->ship;
 	uint64_t bar = phstore_ship_bar(ship);
 
 	if (n->looks == 0 && bar != n->bar) {
 		n->bar = bar;
 		n->looks = 2;
-		phd_ctdb_close(n->d, "a recovery of ctdb was announced");
+		phd_net_close(n->net, "a recovery of ctdb was announced");
 		ask_look(n);
 		return;
 	}
@@ -166,7 +166,7 @@ static void looked(struct net_ctdb *n, const struct phctdb_state *st)
 		ask_look(n);
 		return;
 	}
-	phstore_ship_unbar(n->d->phd->ship, n->bar);
+	phstore_ship_unbar(n->net->phd->ship, n->bar);
 }
 
 static void on_event(struct phctdb *c, enum phctdb_event ev,
@@ -178,10 +178,10 @@ static void on_event(struct phctdb *c, enum phctdb_event ev,
 	switch (ev) {
 	case PHCTDB_EV_DOWN:
 		dbs_stale(n);
-		phd_ctdb_down(n->d, "waits for ctdbd");
+		phd_net_down(n->net, "waits for ctdbd");
 		break;
 	case PHCTDB_EV_RECOVERY:
-		phd_ctdb_down(n->d, "ctdb is recovering");
+		phd_net_down(n->net, "ctdb is recovering");
 		if (!st->recovering) {
 			look_at(n, st);
 		}
@@ -212,13 +212,13 @@ static void on_message(struct phctdb *c, uint64_t srvid, const uint8_t *data,
 
 	(void)c;
 	(void)srvid;
-	phd_ctdb_message(n->d, data, len);
+	phd_net_message(n->net, data, len);
 }
 
-static void net_send(struct phd_ctdb *d, uint8_t to,
+static void net_send(struct phd_net *net, uint8_t to,
 		     const uint8_t *buf, size_t len)
 {
-	struct net_ctdb *n = d->net_state;
+	struct net_ctdb *n = net->state;
 	struct iovec iov = {
 		.iov_base = (void *)(uintptr_t)buf,
 		.iov_len = len,
@@ -228,9 +228,9 @@ static void net_send(struct phd_ctdb *d, uint8_t to,
 	(void)phctdb_message(n->c, to, PHCTDB_SRVID_REPL, &iov, 1);
 }
 
-static void net_tick(struct phd_ctdb *d)
+static void net_tick(struct phd_net *net)
 {
-	mind_bar(d->net_state);
+	mind_bar(net->state);
 }
 
 /* ---- volatile records of deletions that all have forgotten ---- */
@@ -268,7 +268,7 @@ static struct phctdb_db *db_get(struct net_ctdb *n, const char *name)
 		snprintf(db->name, sizeof(db->name), "%s", name);
 	}
 	if (db->db == NULL && db->attach == NULL) {
-		db->attach = phctdb_attach_send(n, n->d->phd->ev, n->c, name);
+		db->attach = phctdb_attach_send(n, n->net->phd->ev, n->c, name);
 		if (db->attach != NULL) {
 			tevent_req_set_callback(db->attach, attached, db);
 		}
@@ -313,11 +313,11 @@ static void forget_done(struct tevent_req *req)
 	talloc_free(f);
 }
 
-static void net_forgotten(struct phd_ctdb *d, const char *table,
+static bool net_forgotten(struct phd_net *net, const char *table,
 			  struct phstore_blob key,
 			  struct phstore_version version)
 {
-	struct net_ctdb *n = d->net_state;
+	struct net_ctdb *n = net->state;
 	char name[PHSTORE_TABLE_MAX + 8];
 	struct phctdb_db *db = NULL;
 	struct phctdb_bytes k = { .data = key.data, .len = key.len };
@@ -327,32 +327,33 @@ static void net_forgotten(struct phd_ctdb *d, const char *table,
 	snprintf(name, sizeof(name), "%s.tdb", table);
 	db = db_get(n, name);
 	if (db == NULL || n->num_forgets >= FORGETS_MAX) {
-		return;
+		return false;
 	}
 	f = talloc_zero(n, struct forget);
 	if (f == NULL) {
-		return;
+		return false;
 	}
 	f->n = n;
 	f->version = version;
 	k.data = talloc_memdup(f, key.data, key.len);
 	if (k.data != NULL) {
-		req = phctdb_update_send(f, d->phd->ev, n->c, db, k,
+		req = phctdb_update_send(f, net->phd->ev, n->c, db, k,
 					 forget_fn, f);
 	}
 	if (req == NULL) {
 		talloc_free(f);
-		return;
+		return false;
 	}
 	n->num_forgets += 1;
 	tevent_req_set_callback(req, forget_done, f);
+	return true;
 }
 
-static enum phd_exit net_start(struct phd_ctdb *d)
+static enum phd_exit net_start(struct phd_net *net)
 {
-	struct net_ctdb *n = talloc_zero(d, struct net_ctdb);
+	struct net_ctdb *n = talloc_zero(net->phd, struct net_ctdb);
 	struct phctdb_options opt = {
-		.socket = d->phd->conf->ctdb_socket,
+		.socket = net->phd->conf->ctdb_socket,
 		.event_fn = on_event,
 		.log_fn = client_log,
 		.private_data = n,
@@ -362,25 +363,25 @@ static enum phd_exit net_start(struct phd_ctdb *d)
 	if (n == NULL) {
 		return PHD_EXIT_FAILED;
 	}
-	d->net_state = n;
-	n->d = d;
-	n->c = phctdb_create(n, d->phd->ev, &opt);
+	net->state = n;
+	n->net = net;
+	n->c = phctdb_create(n, net->phd->ev, &opt);
 	if (n->c != NULL) {
 		ret = phctdb_listen(n->c, PHCTDB_SRVID_REPL, on_message, n);
 	}
 	if (ret != 0) {
-		phd_log(0, "ctdb socket %s: %s", d->phd->conf->ctdb_socket !=
-			NULL ? d->phd->conf->ctdb_socket : "",
+		phd_log(0, "ctdb socket %s: %s", net->phd->conf->ctdb_socket !=
+			NULL ? net->phd->conf->ctdb_socket : "",
 			strerror(ret));
 		return PHD_EXIT_USAGE;
 	}
-	phd_ctdb_down(d, "waits for ctdbd");
+	phd_net_down(net, "waits for ctdbd");
 	return PHD_EXIT_OK;
 }
 
-static void net_stop(struct phd_ctdb *d)
+static void net_stop(struct phd_net *net)
 {
-	TALLOC_FREE(d->net_state);
+	TALLOC_FREE(net->state);
 }
 
 const struct phd_net_ops phd_net_ctdb = {

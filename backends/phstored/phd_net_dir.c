@@ -10,7 +10,7 @@
  * one that ctdb has banned. No file: as if ctdbd was not there.
  */
 
-#include "phd_ctdb.h"
+#include "phd_net.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -32,7 +32,7 @@ struct net_out {
 };
 
 struct net_dir {
-	struct phd_ctdb *d;
+	struct phd_net *net;
 	int fd;
 	uint8_t *buf;
 	bool up;
@@ -42,23 +42,23 @@ struct net_dir {
 	struct tevent_timer *te;
 };
 
-static void peer_addr(struct phd_ctdb *d, unsigned int node,
+static void peer_addr(struct phd_net *net, unsigned int node,
 		      struct sockaddr_un *addr)
 {
 	*addr = (struct sockaddr_un) { .sun_family = AF_UNIX };
 	snprintf(addr->sun_path, sizeof(addr->sun_path), "%s/node-%u",
-		 d->phd->conf->peers_dir, node);
+		 net->phd->conf->peers_dir, node);
 }
 
-static void read_view(struct phd_ctdb *d)
+static void read_view(struct phd_net *net)
 {
-	struct net_dir *n = d->net_state;
-	struct phd_view view = { .self = (uint8_t)d->phd->conf->node };
+	struct net_dir *n = net->state;
+	struct phd_view view = { .self = (uint8_t)net->phd->conf->node };
 	char path[512], word[16] = "";
 	FILE *f = NULL;
 	int num = 0;
 
-	snprintf(path, sizeof(path), "%s/view", d->phd->conf->peers_dir);
+	snprintf(path, sizeof(path), "%s/view", net->phd->conf->peers_dir);
 	f = fopen(path, "re");
 	if (f != NULL) {
 		num = fscanf(f, "%" SCNx64 " %" SCNx32 " %" SCNx32 " %15s",
@@ -68,16 +68,16 @@ static void read_view(struct phd_ctdb *d)
 	n->up = num >= 3 && (view.up & (1U << view.self)) != 0;
 	n->peers = view.up;
 	if (!n->up) {
-		phd_ctdb_down(d, num >= 3 ? "ctdb: this node is not active" :
-			      "waits for ctdbd");
+		phd_net_down(net, num >= 3 ? "ctdb: this node is not active" :
+			     "waits for ctdbd");
 		return;
 	}
 	if (num == 4) {
-		phd_ctdb_down(d, "ctdb is recovering");
+		phd_net_down(net, "ctdb is recovering");
 		return;
 	}
-	phstore_ship_unbar(d->phd->ship, phstore_ship_bar(d->phd->ship));
-	phd_ctdb_view(d, &view);
+	phstore_ship_unbar(net->phd->ship, phstore_ship_bar(net->phd->ship));
+	phd_net_view(net, &view);
 }
 
 static bool send_now(struct net_dir *n, const struct net_out *o)
@@ -85,7 +85,7 @@ static bool send_now(struct net_dir *n, const struct net_out *o)
 	struct sockaddr_un addr;
 	ssize_t ret;
 
-	peer_addr(n->d, o->to, &addr);
+	peer_addr(n->net, o->to, &addr);
 	ret = sendto(n->fd, o->buf, o->len, MSG_DONTWAIT | MSG_NOSIGNAL,
 		     (struct sockaddr *)&addr, sizeof(addr));
 	return ret != -1 || (errno != EAGAIN && errno != ENOBUFS);
@@ -121,10 +121,10 @@ static void flush_queue(struct tevent_context *ev, struct tevent_timer *te,
 	}
 }
 
-static void net_send(struct phd_ctdb *d, uint8_t to,
+static void net_send(struct phd_net *net, uint8_t to,
 		     const uint8_t *buf, size_t len)
 {
-	struct net_dir *n = d->net_state;
+	struct net_dir *n = net->state;
 	struct net_out *o = NULL;
 
 	if (!n->up || !(n->peers & (1U << to)) || n->num >= QUEUE_MAX) {
@@ -149,7 +149,7 @@ static void net_send(struct phd_ctdb *d, uint8_t to,
 	n->end = &o->next;
 	n->num += 1;
 	if (n->te == NULL) {
-		n->te = tevent_add_timer(d->phd->ev, n,
+		n->te = tevent_add_timer(net->phd->ev, n,
 					 tevent_timeval_current_ofs(0, 500),
 					 flush_queue, n);
 	}
@@ -179,19 +179,19 @@ static void on_message(struct tevent_context *ev, struct tevent_fd *fde,
 		/* cut off: neither side hears the other */
 		name = strrchr(from.sun_path, '/');
 		if (name != NULL && sscanf(name, "/node-%u", &node) == 1 &&
-		    node < REPL_MAX_NODES && !(n->peers & (1U << node)))
+		    node < PHD_NODES_MAX && !(n->peers & (1U << node)))
 		{
 			continue;
 		}
 		if (n->up) {
-			phd_ctdb_message(n->d, n->buf, (size_t)len);
+			phd_net_message(n->net, n->buf, (size_t)len);
 		}
 	}
 }
 
-static enum phd_exit net_start(struct phd_ctdb *d)
+static enum phd_exit net_start(struct phd_net *net)
 {
-	struct net_dir *n = talloc_zero(d, struct net_dir);
+	struct net_dir *n = talloc_zero(net->phd, struct net_dir);
 	struct sockaddr_un addr;
 	int size = 1 << 20;
 	int ret;
@@ -199,8 +199,8 @@ static enum phd_exit net_start(struct phd_ctdb *d)
 	if (n == NULL) {
 		return PHD_EXIT_FAILED;
 	}
-	d->net_state = n;
-	n->d = d;
+	net->state = n;
+	n->net = net;
 	n->end = &n->first;
 	n->buf = talloc_array(n, uint8_t, MSG_LEN_MAX);
 	n->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -208,40 +208,41 @@ static enum phd_exit net_start(struct phd_ctdb *d)
 		return PHD_EXIT_FAILED;
 	}
 	(void)setsockopt(n->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	peer_addr(d, d->phd->conf->node, &addr);
+	peer_addr(net, net->phd->conf->node, &addr);
 	(void)unlink(addr.sun_path);
 	ret = bind(n->fd, (struct sockaddr *)&addr, sizeof(addr));
 	if (ret == -1) {
 		phd_log(0, "%s: %s", addr.sun_path, strerror(errno));
 		return PHD_EXIT_USAGE;
 	}
-	if (tevent_add_fd(d->phd->ev, n, n->fd, TEVENT_FD_READ, on_message,
+	if (tevent_add_fd(net->phd->ev, n, n->fd, TEVENT_FD_READ, on_message,
 			  n) == NULL)
 	{
 		return PHD_EXIT_FAILED;
 	}
-	read_view(d);
+	read_view(net);
 	return PHD_EXIT_OK;
 }
 
-static void net_forgotten(struct phd_ctdb *d, const char *table,
+static bool net_forgotten(struct phd_net *net, const char *table,
 			  struct phstore_blob key,
 			  struct phstore_version version)
 {
-	(void)d;
+	(void)net;
 	(void)table;
 	(void)key;
 	(void)version;
+	return true;
 }
 
-static void net_stop(struct phd_ctdb *d)
+static void net_stop(struct phd_net *net)
 {
-	struct net_dir *n = d->net_state;
+	struct net_dir *n = net->state;
 
 	if (n != NULL && n->fd != -1) {
 		close(n->fd);
 	}
-	TALLOC_FREE(d->net_state);
+	TALLOC_FREE(net->state);
 }
 
 const struct phd_net_ops phd_net_dir = {
