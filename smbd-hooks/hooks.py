@@ -49,7 +49,10 @@ HOOKS = [
 
     hook("build-smbd", "source3/wscript_build",
          "after", "smbd/smb2_server.c",
-         "                          smbd/phstore_smbd.c",
+         """
+                          smbd/phstore_smbd.c
+                          smbd/phstore_open.c
+                          smbd/phstore_expire.c""",
          scope="block bld.SAMBA3_LIBRARY('smbd_base'"),
 
     hook("child-gone-include", "source3/smbd/server.c",
@@ -326,4 +329,152 @@ static void phstore_close_lease(struct share_mode_lock *lck,
 	}
 
 """, scope="function scavenger_add_timer"),
+
+    # When the time of a handle is over whose server died: written down at
+    # the first look, and the record decides, not the timer
+    hook("scavenge-include", "source3/smbd/scavenger.c",
+         "after", '#include "smbd/scavenger.h"',
+         '#include "smbd/phstore_open.h"'),
+
+    hook("scavenge-crash-time", "source3/smbd/scavenger.c",
+         "after", "durable_timeout_msec = global->durable_timeout_msec;", """
+		if (global->persistent && disconnect_time == 0) {
+			disconnect_time = phstore_open_crashed(
+				global->open_global_id);
+		}
+""", scope="function scavenger_add_timer"),
+
+    hook("open-include", "source3/smbd/smbXsrv_open.c",
+         "after", '#include "smbXsrv_open.h"',
+         '#include "smbd/phstore_open.h"'),
+
+    hook("open-own-functions", "source3/smbd/smbXsrv_open.c",
+         "before", "NTSTATUS smbXsrv_open_cleanup(uint64_t persistent_id)",
+         """
+NTSTATUS phstore_open_store(struct db_record *rec,
+			    TDB_DATA oldval,
+			    struct smbXsrv_open_global *global)
+{
+	return smbXsrv_open_global_store(
+		rec, dbwrap_record_get_key(rec), oldval, global);
+}
+
+NTSTATUS phstore_open_do_locked(uint32_t id,
+				void (*fn)(struct db_record *rec,
+					   TDB_DATA value,
+					   void *private_data),
+				void *private_data)
+{
+	struct smbXsrv_open_global_key_buf key_buf;
+	TDB_DATA key = smbXsrv_open_global_id_to_key(id, &key_buf);
+
+	return dbwrap_do_locked(
+		smbXsrv_open_global_db_ctx, key, fn, private_data);
+}
+
+"""),
+
+    hook("open-crash-expired", "source3/smbd/smbXsrv_open.c",
+         "before", "if (!delete_open) {", """
+	if (global->persistent &&
+	    !server_id_is_disconnected(&global->server_id) &&
+	    delete_open)
+	{
+		delete_open = phstore_open_expired(global);
+	}
+
+""", scope="function smbXsrv_open_cleanup_fn"),
+
+    hook("cleanupd-include", "source3/smbd/smbd_cleanupd.c",
+         "after", '#include "source3/smbd/smbXsrv_open.h"',
+         '#include "source3/smbd/phstore_open.h"'),
+
+    hook("cleanupd-skip", "source3/smbd/smbd_cleanupd.c",
+         "before", "rec = talloc_zero(state, struct cleanup_rec);", """
+	if (phstore_open_is_served(global)) {
+		return 0;
+	}
+
+""", scope="function cleanup_ph_fn"),
+
+    # Of a file that CREATE made the open knows neither file id nor name, and
+    # so the scavenger's walk did not find its share mode
+    hook("open-file-id", "source3/smbd/smb2_create.c",
+         "before", "status = smbXsrv_open_update(state->op);", """
+		state->op->global->file_id = state->result->file_id;
+		state->op->global->name_hash = state->result->name_hash;
+"""),
+
+    # A handle's time is over: its delete-on-close happens
+    hook("expire-begin", "source3/smbd/scavenger.c",
+         "before", "status = smbXsrv_open_cleanup("
+         "ctx->msg.open_persistent_id);",
+         "	phstore_expire_begin(ctx->msg.open_persistent_id);",
+         scope="function scavenger_timer"),
+
+    hook("expire-close", "source3/smbd/scavenger.c",
+         "before", "ok = share_mode_forall_entries(", """
+	phstore_expire_close((smbd_scavenger_state != NULL) ?
+			     smbd_scavenger_state->msg : NULL,
+			     state.lck,
+			     fid,
+			     open_persistent_id,
+			     name_hash);
+
+""", scope="function share_mode_cleanup_disconnected"),
+
+    hook("expire-keep-token", "source3/smbd/scavenger.c",
+         "before", "reset_delete_on_close_lck_open_id(state->lck,", """
+	if (phstore_expire_keeps_token()) {
+		goto phstore_kept_token;
+	}
+""", scope="function cleanup_disconnected_share_mode_entry_fn"),
+
+    hook("expire-kept-token", "source3/smbd/scavenger.c",
+         "before", "e->stale = true;",
+         "phstore_kept_token:",
+         scope="function cleanup_disconnected_share_mode_entry_fn"),
+
+    # A LOCK or a CREATE that is replayed after a crash is recognised
+    hook("lock-include", "source3/smbd/smb2_lock.c",
+         "after", '#include "smbd/globals.h"',
+         '#include "smbd/phstore_open.h"'),
+
+    # (not in its cleanup function, that runs under the share mode lock)
+    hook("lock-state", "source3/smbd/smb2_lock.c",
+         "after", "DATA_BLOB outbody;", """
+	struct smbd_smb2_lock_state *phstore_state = tevent_req_data(
+		subreq, struct smbd_smb2_lock_state);
+	bool phstore_numbered = phstore_state->lock_sequence_element != NULL;
+	struct files_struct *phstore_fsp = phstore_state->fsp;
+""", scope="function smbd_smb2_request_lock_done"),
+
+    hook("lock-sequence", "source3/smbd/smb2_lock.c",
+         "before", "outbody = smbd_smb2_generate_outbody(smb2req, 0x04);", """
+	if (phstore_numbered && phstore_fsp->op != NULL) {
+		phstore_open_locked(phstore_fsp->op);
+	}
+
+""", scope="function smbd_smb2_request_lock_done"),
+
+    hook("create-replay-key", "source3/smbd/smbXsrv_open.c",
+         "after", "struct smbXsrv_open_replay_cache_key_buf key_buf;",
+         "	struct smbXsrv_open_global_key_buf phstore_key_buf;",
+         scope="function smb2srv_open_lookup_replay_cache"),
+
+    hook("create-replay", "source3/smbd/smbXsrv_open.c",
+         "after", "val = dbwrap_record_get_value(db_rec);", """
+
+	if (replay_operation && persistent_requested &&
+	    (val.dsize == 0 ||
+	     (val.dsize == sizeof(uint32_t) && RIVAL(val.dptr, 0) == 0)))
+	{
+		open_global_id = phstore_open_created(
+			db, &conn->client->global->client_guid, &create_guid);
+		if (open_global_id != 0) {
+			val = smbXsrv_open_global_id_to_key(
+				open_global_id, &phstore_key_buf);
+		}
+	}
+""", scope="function smb2srv_open_lookup_replay_cache"),
 ]

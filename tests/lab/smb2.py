@@ -625,16 +625,24 @@ class Tree:
         return self.read_recv(self.read_send(op, offset, length))
 
     def lock_send(self, op, offset, length, flags=LOCK_EXCLUSIVE |
-                  LOCK_NOWAIT):
-        """2.2.26"""
+                  LOCK_NOWAIT, sequence=0):
+        """2.2.26; sequence: index (1 to 64) << 4 | number (0 to 15)"""
         return self.send(LOCK, struct.pack(
-            "<HHI16sQQII", 48, 1, 0, op.file_id, offset, length, flags, 0))
+            "<HHI16sQQII", 48, 1, sequence, op.file_id, offset, length,
+            flags, 0))
 
-    def lock(self, op, offset, length, flags=LOCK_EXCLUSIVE | LOCK_NOWAIT):
-        return self.conn.wait(self.lock_send(op, offset, length, flags))
+    def lock(self, op, offset, length, flags=LOCK_EXCLUSIVE | LOCK_NOWAIT,
+             sequence=0):
+        return self.conn.wait(self.lock_send(op, offset, length, flags,
+                                             sequence))
 
-    def unlock(self, op, offset, length):
-        return self.lock(op, offset, length, LOCK_UNLOCK)
+    def unlock(self, op, offset, length, sequence=0):
+        return self.lock(op, offset, length, LOCK_UNLOCK, sequence)
+
+    def delete_on_close(self, op):
+        """2.2.39: FileDispositionInformation"""
+        return self.conn.wait(self.send(SET_INFO, struct.pack(
+            "<HBBIHHI16sB", 33, 1, 13, 1, 64 + 32, 0, 0, op.file_id, 1)))
 
     def flush(self, op):
         """2.2.17"""

@@ -5,8 +5,8 @@
  *
  * Preloaded into smbd by the test of this name. The store's test build
  * calls phstore_test_point_fn between every two steps others can see. The
- * file $KILL_POINTS_FILE holds how many more points to live; at the last one
- * the file is removed and the process kills itself.
+ * file $KILL_POINTS_FILE holds how many more points to live, and whose; at
+ * the last one the file is removed and the process kills itself.
  */
 
 #include <signal.h>
@@ -22,6 +22,7 @@ static void at_point(const char *name)
 	const char *path = getenv("KILL_POINTS_FILE");
 	FILE *f = NULL;
 	int left = 0;
+	int pid = 0;
 	int n;
 
 	if (path == NULL) {
@@ -31,8 +32,12 @@ static void at_point(const char *name)
 	if (f == NULL) {
 		return;
 	}
-	n = fscanf(f, "%d", &left);
-	if (n == 1 && left > 1) {
+	n = fscanf(f, "%d %d", &left, &pid);
+	if (n == 2 && pid != getpid()) {
+		fclose(f);
+		return;
+	}
+	if (n == 2 && left > 1) {
 		rewind(f);
 		fprintf(f, "%-8d", left - 1);
 		fclose(f);

@@ -28,9 +28,9 @@ from phlab import check  # noqa: E402
 
 MOST = 60
 # at least: 3 for each record staged
-POINTS = {"open": 6, "lock": 3, "lock given up": 3, "close": 9,
-          "close leased": 9}
-TIMEOUT_MSEC = 1000
+POINTS = {"open": 6, "lock": 3, "lock numbered": 6, "lock given up": 3,
+          "close": 9, "close leased": 9}
+TIMEOUT_MSEC = 4000
 
 
 class Run:
@@ -44,8 +44,10 @@ class Run:
 
     def fire(self, n, send):
         """Returns acknowledged or not, and whether smbd died of it."""
+        # the scavenger changes the store as well, when it likes
+        pid = self.server.pid_of(self.c.conn)
         with open(self.gun, "w") as f:
-            f.write("%-8d" % n)
+            f.write("%-8d %d" % (n, pid))
         # smbd is the client's user at some points
         os.chmod(self.gun, 0o666)
         try:
@@ -77,7 +79,7 @@ class Run:
 
     def free_soon(self, name):
         """Another client gets the file for itself before long."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while True:
             p = self.other.tree.create_send(name, share=0,
                                             persistent=False)
@@ -94,7 +96,7 @@ class Run:
         Everything is closed: the store must not know better. Asked while
         smbd is up, when it would find out sooner or later.
         """
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while True:
             left = [r["table"] for r in
                     self.server.phstore_json("dump")["records"]
@@ -128,6 +130,30 @@ class Run:
             op = self.c.tree.create_recv(p, check=False)
         if op is not None:
             self.c.tree.close(op)
+        self.free_soon(name)
+        return died
+
+    def at_lock_numbered(self, name, n):
+        """
+        Sent again with its sequence number ([MS-SMB2] 3.3.5.14). When the
+        number is known the lock is there.
+        """
+        op = self.open(name)
+        number = (1 << 4) | (n % 16)
+        acked, died = self.fire(n, lambda: self.c.tree.lock_send(
+            op, 0, 10, sequence=number))
+        if died:
+            op = self.c.tree.reconnect(op)
+        status = self.c.tree.status_of(self.c.tree.lock, op, 0, 10,
+                                       sequence=number)
+        check(status == "OK" or (not acked and
+                                 status == "LOCK_NOT_GRANTED"),
+              "%s, point %d: acknowledged: %s, sent again: %s" % (
+                  name, n, acked, status))
+        status = self.c.tree.status_of(self.c.tree.unlock, op, 0, 10)
+        check(status == "OK", "%s, point %d: the lock that is held is not: "
+              "%s" % (name, n, status))
+        self.c.tree.close(op)
         self.free_soon(name)
         return died
 
@@ -212,6 +238,7 @@ def main():
         server.start()
         run = Run(server, gun, all_die)
         for what, fn in (("open", run.at_open), ("lock", run.at_lock),
+                         ("lock numbered", run.at_lock_numbered),
                          ("lock given up", run.at_lock_given_up),
                          ("close", run.at_close),
                          ("close leased", run.at_close_leased)):

@@ -1,0 +1,247 @@
+/*
+ * phstore: what becomes of an open whose server died
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * The open's record has a disconnect time. Samba sets it when a client goes;
+ * when a smbd dies nobody does, and the handle's timeout began anew with
+ * each look at it. Here the first look writes down the time. A reconnect
+ * sets it back to 0.
+ *
+ * The time in the record decides, not the timer that brought one here: a
+ * timer may be older than the last reconnect.
+ */
+
+#include "includes.h"
+#include "system/filesys.h"
+#include "lib/util/server_id.h"
+#include "lib/util/time_basic.h"
+#include "serverid.h"
+#include "smbd/smbd.h"
+#include "smbd/globals.h"
+#include "smbd/smbXsrv_open.h"
+#include "dbwrap/dbwrap.h"
+#include "librpc/gen_ndr/ndr_misc.h"
+#include "librpc/gen_ndr/ndr_smbXsrv.h"
+#include "smbd/phstore_open.h"
+
+#define PHSTORE_GUID_LEN 16
+
+bool phstore_open_is_served(const struct smbXsrv_open_global *global)
+{
+	static struct server_id last;
+	static time_t looked;
+	static bool lives;
+	time_t now = time_mono(NULL);
+
+	if (server_id_is_disconnected(&global->server_id)) {
+		return false;
+	}
+	if (looked != now || !server_id_equal(&last, &global->server_id)) {
+		last = global->server_id;
+		looked = now;
+		lives = serverid_exists(&last);
+	}
+	return lives;
+}
+
+bool phstore_open_expired(const struct smbXsrv_open_global *global)
+{
+	struct timeval disconnected = {};
+	struct timeval now = timeval_current();
+	int64_t passed;
+
+	if (global->disconnect_time == 0) {
+		/* it came back since, and its server died again */
+		return false;
+	}
+	nttime_to_timeval(&disconnected, global->disconnect_time);
+	passed = usec_time_diff(&now, &disconnected);
+	return passed >= (int64_t)global->durable_timeout_msec * 1000;
+}
+
+static void phstore_open_crashed_fn(struct db_record *rec,
+				    TDB_DATA value,
+				    void *private_data)
+{
+	NTTIME *when = private_data;
+	struct smbXsrv_open_global *global = NULL;
+	struct timeval now = timeval_current();
+	TDB_DATA key = dbwrap_record_get_key(rec);
+	NTSTATUS status;
+	bool lives;
+
+	if (value.dsize == 0) {
+		return;
+	}
+	status = smbXsrv_open_global_parse_record(
+		talloc_tos(), key, value, &global);
+	if (!NT_STATUS_IS_OK(status)) {
+		return;
+	}
+	if (!global->persistent) {
+		goto done;
+	}
+	if (global->disconnect_time == 0) {
+		lives = server_id_is_disconnected(&global->server_id) ||
+			serverid_exists(&global->server_id);
+		if (lives) {
+			goto done;
+		}
+		global->disconnect_time = timeval_to_nttime(&now);
+		status = phstore_open_store(rec, value, global);
+		if (!NT_STATUS_IS_OK(status)) {
+			/* it counts anew next time */
+			DBG_WARNING("phstore: the time a handle was lost is "
+				    "not stored: %s\n", nt_errstr(status));
+		}
+	}
+	*when = global->disconnect_time;
+done:
+	TALLOC_FREE(global);
+}
+
+NTTIME phstore_open_crashed(uint32_t open_global_id)
+{
+	NTTIME when = 0;
+
+	(void)phstore_open_do_locked(
+		open_global_id, phstore_open_crashed_fn, &when);
+	return when;
+}
+
+struct phstore_open_created_state {
+	const struct GUID *client_guid;
+	const struct GUID *create_guid;
+	DATA_BLOB needle;
+	uint32_t id;
+};
+
+/* The id of a persistent open with these GUIDs, 0 if it is not one. */
+static uint32_t phstore_open_match(
+	const struct phstore_open_created_state *state,
+	TDB_DATA key,
+	TDB_DATA value,
+	bool must_be_left)
+{
+	struct smbXsrv_open_global *global = NULL;
+	uint32_t id = 0;
+	NTSTATUS status;
+	bool ok;
+
+	status = smbXsrv_open_global_parse_record(
+		talloc_tos(), key, value, &global);
+	if (!NT_STATUS_IS_OK(status)) {
+		return 0;
+	}
+	ok = global->persistent &&
+	     GUID_equal(&global->create_guid, state->create_guid) &&
+	     GUID_equal(&global->client_guid, state->client_guid);
+	if (ok && must_be_left) {
+		ok = !phstore_open_is_served(global);
+	}
+	if (ok) {
+		id = global->open_global_id;
+	}
+	TALLOC_FREE(global);
+	return id;
+}
+
+static int phstore_open_created_fn(struct db_record *rec, void *private_data)
+{
+	struct phstore_open_created_state *state = private_data;
+	TDB_DATA key = dbwrap_record_get_key(rec);
+	TDB_DATA value = dbwrap_record_get_value(rec);
+	const void *found = NULL;
+	uint32_t id;
+
+	found = memmem(value.dptr,
+		       value.dsize,
+		       state->needle.data,
+		       state->needle.length);
+	if (found == NULL || key.dsize != sizeof(uint32_t)) {
+		return 0;
+	}
+	id = phstore_open_match(state, key, value, false);
+	if (id != 0) {
+		state->id = id;
+	}
+	return 0;
+}
+
+static void phstore_open_created_parser(TDB_DATA key,
+					TDB_DATA value,
+					void *private_data)
+{
+	struct phstore_open_created_state *state = private_data;
+
+	state->id = phstore_open_match(state, key, value, true);
+}
+
+/*
+ * The replay cache is in the volatile database only: storing it as well
+ * would cost every open and its first use a change, for a question that is
+ * asked after a crash. So the opens are looked through instead. The caller
+ * holds the record of the replay cache: no other is locked here.
+ */
+uint32_t phstore_open_created(struct db_context *db,
+			      const struct GUID *client_guid,
+			      const struct GUID *create_guid)
+{
+	struct phstore_open_created_state state = {
+		.client_guid = client_guid,
+		.create_guid = create_guid,
+	};
+	TALLOC_CTX *frame = talloc_stackframe();
+	uint8_t keybuf[sizeof(uint32_t)];
+	TDB_DATA key = { .dptr = keybuf, .dsize = sizeof(keybuf) };
+	enum ndr_err_code ndr_err;
+	NTSTATUS status;
+	int count = 0;
+
+	ndr_err = ndr_push_struct_blob(
+		&state.needle,
+		frame,
+		create_guid,
+		(ndr_push_flags_fn_t)ndr_push_GUID);
+	if (!NDR_ERR_CODE_IS_SUCCESS(ndr_err) ||
+	    state.needle.length != PHSTORE_GUID_LEN)
+	{
+		goto done;
+	}
+	status = dbwrap_traverse_per_rec_persistent_read(
+		db, phstore_open_created_fn, &state, &count);
+	if (!NT_STATUS_IS_OK(status)) {
+		state.id = 0;
+	}
+	if (state.id == 0) {
+		goto done;
+	}
+
+	/* who serves it now is in the volatile database */
+	RSIVAL(keybuf, 0, state.id);
+	state.id = 0;
+	status = dbwrap_parse_record(
+		db, key, phstore_open_created_parser, &state);
+	if (!NT_STATUS_IS_OK(status)) {
+		state.id = 0;
+	}
+done:
+	TALLOC_FREE(frame);
+	return state.id;
+}
+
+void phstore_open_locked(struct smbXsrv_open *op)
+{
+	NTSTATUS status;
+
+	if (!op->global->persistent) {
+		return;
+	}
+	status = smbXsrv_open_update(op);
+	if (!NT_STATUS_IS_OK(status)) {
+		/* the response is not sent, see phstore_smb2_hold() */
+		DBG_ERR("phstore: a lock sequence number is not stored: %s\n",
+			nt_errstr(status));
+	}
+}

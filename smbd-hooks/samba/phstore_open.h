@@ -1,0 +1,76 @@
+/*
+ * phstore: what becomes of an open whose server died
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+
+#ifndef PHSTORE_OPEN_H
+#define PHSTORE_OPEN_H
+
+struct db_context;
+struct db_record;
+struct smbXsrv_open;
+struct smbXsrv_open_global;
+struct files_struct;
+struct messaging_context;
+struct share_mode_lock;
+
+/* smbXsrv_open.c: its own functions, for us */
+NTSTATUS phstore_open_store(struct db_record *rec,
+			    TDB_DATA oldval,
+			    struct smbXsrv_open_global *global);
+NTSTATUS phstore_open_do_locked(uint32_t id,
+				void (*fn)(struct db_record *rec,
+					   TDB_DATA value,
+					   void *private_data),
+				void *private_data);
+
+/**
+ * @brief When the server of a persistent open died.
+ *
+ * Written down in the open the first time somebody asks, so that its timeout
+ * counts from there, whatever happens to the server meanwhile.
+ *
+ * @return 0: its server lives, or it has none
+ */
+NTTIME phstore_open_crashed(uint32_t open_global_id);
+
+/** @brief A persistent open whose server died: is its time over? */
+bool phstore_open_expired(const struct smbXsrv_open_global *global);
+
+/** @brief Has this open a server that lives? Quick for many in a row. */
+bool phstore_open_is_served(const struct smbXsrv_open_global *global);
+
+/**
+ * @brief The persistent open a CREATE that is replayed has made, if the
+ * server it was sent to is gone. Looks through the store.
+ *
+ * @return its id, 0: there is none
+ */
+uint32_t phstore_open_created(struct db_context *db,
+			      const struct GUID *client_guid,
+			      const struct GUID *create_guid);
+
+/** @brief Keep a LOCK's or UNLOCK's sequence number with its open. */
+void phstore_open_locked(struct smbXsrv_open *op);
+
+/* phstore_expire.c: a handle's time is over */
+
+/** @brief Call before its open is removed. */
+void phstore_expire_begin(uint64_t open_persistent_id);
+
+/**
+ * @brief Do what its CLOSE would have done to the file: delete it when that
+ * was asked for and nobody else has it open. Called with the file locked,
+ * before its share mode entry goes.
+ */
+void phstore_expire_close(struct messaging_context *msg_ctx,
+			  struct share_mode_lock *lck,
+			  struct file_id fid,
+			  uint64_t open_persistent_id,
+			  uint32_t name_hash);
+
+/** @brief Others have the file open: the last of them deletes it. */
+bool phstore_expire_keeps_token(void);
+
+#endif /* PHSTORE_OPEN_H */
