@@ -39,6 +39,8 @@ static const struct key keys[] = {
 	{ "backlog", SIZE, AT(backlog), 1 << 20, 1ULL << 40 },
 	{ "segment size", SIZE, AT(segment_size), 64 * 1024, 1 << 30 },
 	{ "ctdb socket", STR, AT(ctdb_socket), 0, 0 },
+	{ "link port", U32, AT(link_port), 0, 65535 },
+	{ "no links", FLAG, AT(no_links), 0, 0 },
 	{ "peers dir", STR, AT(peers_dir), 0, 0 },
 	{ "node", U32, AT(node), 0, 31 },
 	{ "pid file", STR, AT(pid_file), 0, 0 },
@@ -63,6 +65,9 @@ static const char usage[] =
 "  --backlog SIZE        log not yet shipped, at most (256M)\n"
 "  --segment-size SIZE   of a new store\n"
 "  --ctdb-socket PATH    of ctdbd (/run/ctdb/ctdbd.socket)\n"
+"  --link-port PORT      for links from other nodes (any); at the node's ctdb\n"
+"                        address\n"
+"  --no-links            messages to other nodes only through ctdbd\n"
 "  --pid-file PATH       written at the start, removed at the end\n"
 "  --debug-level N       0 errors to 10 (3)\n"
 "  --allow-volatile      the store may lie on a tmpfs\n"

@@ -168,6 +168,7 @@ static void pump(struct phd_ctdb *d)
 	enum phstore_err err = PHSTORE_OK;
 	bool any = false;
 	bool mem = false;
+	bool disk = false;
 
 	if (d->core == NULL || d->down || d->phd->ended) {
 		return;
@@ -197,9 +198,10 @@ static void pump(struct phd_ctdb *d)
 		}
 		any = true;
 		mem = mem || txn->durability == PHSTORE_CLASS_REPLICATED;
+		disk = disk || txn->durability == PHSTORE_CLASS_SYNC;
 	}
 	if (any) {
-		repl_flush(d->core, mem);
+		repl_flush(d->core, mem, disk);
 	}
 	/*
 	 * Nothing of this node is on its way: what follows in the log came
@@ -223,7 +225,6 @@ static void later_handler(struct tevent_context *ev,
 {
 	struct phd_ctdb *d = private_data;
 	struct phd_message *m = NULL;
-	enum phstore_err err;
 
 	(void)ev;
 	(void)im;
@@ -231,16 +232,9 @@ static void later_handler(struct tevent_context *ev,
 	if (d->core == NULL || d->phd->ended) {
 		return;
 	}
-	if (d->want_synced) {
+	if (d->want_synced && !phd_sync_running(d->sync)) {
 		d->want_synced = false;
-		err = phstore_ship_sync(d->phd->ship);
-		if (err != PHSTORE_OK) {
-			phd_fail(d->phd, PHD_EXIT_FAILED, "%s; this node "
-				 "leaves the cluster's members",
-				 phstore_last_error());
-			return;
-		}
-		repl_synced(d->core);
+		phd_sync_begin(d->sync);
 	}
 	while ((m = d->self_first) != NULL && d->core != NULL) {
 		d->self_first = m->next;
@@ -252,6 +246,31 @@ static void later_handler(struct tevent_context *ev,
 	}
 	phd_ctdb_flush_batch(d);
 	pump(d);
+}
+
+/* The sync has ended that was begun last. */
+void phd_ctdb_synced(struct phd_ctdb *d, enum phstore_err err,
+		     const char *text)
+{
+	bool stale = d->sync_stale;
+
+	if (d->phd->ended) {
+		return;
+	}
+	if (err != PHSTORE_OK) {
+		phd_fail(d->phd, PHD_EXIT_FAILED, "%s; this node leaves the "
+			 "cluster's members", text);
+		return;
+	}
+	d->sync_stale = false;
+	if (d->core != NULL && !stale) {
+		repl_synced(d->core);
+		phd_ctdb_flush_batch(d);
+		pump(d);
+	}
+	if (d->want_synced) {
+		phd_ctdb_later(d);
+	}
 }
 
 void phd_ctdb_later(struct phd_ctdb *d)
@@ -272,6 +291,7 @@ static void end_core(struct phd_ctdb *d)
 	TALLOC_FREE(d->core);
 	TALLOC_FREE(d->snap);
 	d->want_synced = false;
+	d->sync_stale = d->sync != NULL && phd_sync_running(d->sync);
 	d->batch_num = 0;
 	d->batch_bytes = 0;
 	TALLOC_FREE(d->batch_mem);
@@ -435,7 +455,8 @@ static enum phd_exit sink_start(struct phd *phd)
 	d->self_end = &d->self_first;
 	d->later = tevent_create_immediate(d);
 	d->next_key = talloc_array(d, uint8_t, REPL_KEY_MAX);
-	if (d->later == NULL || d->next_key == NULL) {
+	d->sync = phd_sync_start(d);
+	if (d->later == NULL || d->next_key == NULL || d->sync == NULL) {
 		phd_log(0, "out of memory");
 		return PHD_EXIT_FAILED;
 	}
@@ -445,6 +466,7 @@ static enum phd_exit sink_start(struct phd *phd)
 						      &phd_net_ctdb,
 		.user = &net_user,
 		.user_data = d,
+		.cluster = d->cluster,
 	};
 	return d->net.ops->start(&d->net);
 }
@@ -583,6 +605,7 @@ static void sink_stop(struct phd *phd)
 	}
 	d->net.ops->stop(&d->net);
 	end_core(d);
+	TALLOC_FREE(d->sync);
 	if (d->meta_fd != -1) {
 		close(d->meta_fd);
 	}

@@ -5,6 +5,7 @@
  *
  * phd_ctdb.c         the sink: reads the log, drives the core, the gate
  * phd_ctdb_store.c   what the core asks of the store
+ * phd_sync.c         syncs, in a thread
  * phd_ctdb_status.c  status of all nodes
  * phd_meta.c         what a node must remember besides its store
  * phd_net.h          membership and messages
@@ -83,6 +84,8 @@ struct phd_ctdb {
 	struct tevent_immediate *later;
 	bool later_set;
 	bool want_synced;
+	struct phd_sync *sync;
+	bool sync_stale;		/* under way for a core that ended */
 	struct phd_message *self_first, **self_end;
 
 	struct phd_node_status nodes[REPL_MAX_NODES];
@@ -98,6 +101,15 @@ void phd_ctdb_gate(struct phd_ctdb *d);
 void phd_ctdb_close(struct phd_ctdb *d, const char *reason);
 void phd_ctdb_later(struct phd_ctdb *d);
 void phd_ctdb_began(struct phd_ctdb *d);
+
+void phd_ctdb_synced(struct phd_ctdb *d, enum phstore_err err,
+		     const char *text);
+
+/* phd_sync.c; phd_ctdb_synced() is called when a sync has ended */
+struct phd_sync;
+struct phd_sync *phd_sync_start(struct phd_ctdb *d);
+void phd_sync_begin(struct phd_sync *s);
+bool phd_sync_running(const struct phd_sync *s);
 
 /* phd_ctdb_store.c */
 extern const struct repl_ops phd_repl_ops;

@@ -201,6 +201,8 @@ static void json_nodes(struct phd_ctdb *d, const struct repl_status *st,
 		phd_json_bool(j, "member",
 			      st->epoch != 0 && (st->meta.members & bit) != 0);
 		phd_json_bool(j, "heard", s->heard_ns != 0);
+		phd_json_bool(j, "linked", d->net.ops->linked != NULL &&
+			      d->net.ops->linked(&d->net, (uint8_t)i));
 		if (s->heard_ns != 0) {
 			phd_json_u64(j, "heard_ms_ago",
 				     (now - s->heard_ns) / 1000000);

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: LGPL-3.0-or-later
  *
  * phd_net_ctdb.c     ctdbd
+ * phd_link.c         and links of our own for messages; phd_hello.c: codec
  * phd_net_dir.c      a folder, for tests
  *
  * A sink that needs to know which nodes there are has a struct phd_net, says
@@ -42,6 +43,8 @@ struct phd_net_ops {
 	bool (*forgotten)(struct phd_net *net, const char *table,
 			  struct phstore_blob key,
 			  struct phstore_version version);
+	/* Has that node a link of its own? NULL: no such thing */
+	bool (*linked)(struct phd_net *net, uint8_t node);
 	void (*stop)(struct phd_net *net);
 };
 extern const struct phd_net_ops phd_net_ctdb;
@@ -63,6 +66,7 @@ struct phd_net {
 	void *state;			/* the network's own */
 	const struct phd_net_user *user;
 	void *user_data;
+	uint64_t cluster;		/* of all messages; 0: there are none */
 };
 
 /* What a network calls. */

@@ -18,6 +18,7 @@
 
 #include "backends/ctdb/client/ctdb_client.h"
 #include "backends/ctdb/volatile_value.h"
+#include "phd_link.h"
 
 #define DBS_MAX 16
 /* Deletions whose volatile records are being removed at the same time. */
@@ -34,6 +35,7 @@ struct net_db {
 struct net_ctdb {
 	struct phd_net *net;
 	struct phctdb *c;
+	struct phd_links *links;
 	struct net_db dbs[DBS_MAX];
 	size_t num_dbs;
 	size_t num_forgets;
@@ -119,6 +121,7 @@ static void look_at(struct net_ctdb *n, const struct phctdb_state *st)
 		return;
 	}
 	phd_net_view(n->net, &view);
+	phd_links_state(n->links, st, &view);
 }
 
 static void ask_look(struct net_ctdb *n)
@@ -224,13 +227,29 @@ static void net_send(struct phd_net *net, uint8_t to,
 		.iov_len = len,
 	};
 
+	bool sent;
+
+	sent = phd_links_send(n->links, to, buf, len);
+	if (sent) {
+		return;
+	}
 	/* what cannot be sent counts as lost: it is sent again */
 	(void)phctdb_message(n->c, to, PHCTDB_SRVID_REPL, &iov, 1);
 }
 
 static void net_tick(struct phd_net *net)
 {
-	mind_bar(net->state);
+	struct net_ctdb *n = net->state;
+
+	mind_bar(n);
+	phd_links_tick(n->links);
+}
+
+static bool net_linked(struct phd_net *net, uint8_t node)
+{
+	struct net_ctdb *n = net->state;
+
+	return phd_links_up(n->links, node);
 }
 
 /* ---- volatile records of deletions that all have forgotten ---- */
@@ -368,6 +387,10 @@ static enum phd_exit net_start(struct phd_net *net)
 	n->c = phctdb_create(n, net->phd->ev, &opt);
 	if (n->c != NULL) {
 		ret = phctdb_listen(n->c, PHCTDB_SRVID_REPL, on_message, n);
+		n->links = phd_links_new(n, net, n->c);
+	}
+	if (ret == 0 && n->links == NULL) {
+		return PHD_EXIT_FAILED;
 	}
 	if (ret != 0) {
 		phd_log(0, "ctdb socket %s: %s", net->phd->conf->ctdb_socket !=
@@ -390,5 +413,6 @@ const struct phd_net_ops phd_net_ctdb = {
 	.send = net_send,
 	.tick = net_tick,
 	.forgotten = net_forgotten,
+	.linked = net_linked,
 	.stop = net_stop,
 };

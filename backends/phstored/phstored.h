@@ -52,6 +52,8 @@ struct phd_config {
 	uint64_t backlog;		/* bytes */
 	uint64_t segment_size;
 	const char *ctdb_socket;
+	uint32_t link_port;		/* 0: any */
+	bool no_links;			/* messages only through ctdbd */
 	const char *peers_dir;		/* instead of ctdb: tests */
 	uint32_t node;			/* with peers_dir */
 	const char *pid_file;

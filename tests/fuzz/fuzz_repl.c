@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "backends/ctdb/core/repl_wire.c"
+#include "backends/phstored/phd_hello.c"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -74,6 +75,38 @@ static void record(const uint8_t *data, size_t size)
 	free(again);
 }
 
+/* The first bytes of a link, and a frame's header */
+static void hello(const uint8_t *data, size_t size)
+{
+	uint8_t buf[PHD_HELLO_LEN], again[PHD_HELLO_LEN];
+	struct phd_hello h = {};
+	uint32_t len = 0;
+	bool ok;
+
+	if (size >= PHD_FRAME_HDR) {
+		ok = phd_frame_pull(data, REPL_MSG_MAX, &len);
+		if (ok && (len == 0 || len > REPL_MSG_MAX)) {
+			abort();
+		}
+	}
+	ok = phd_hello_pull(data, size, &h);
+	if (size < PHD_HELLO_LEN) {
+		if (ok) {
+			abort();
+		}
+		return;
+	}
+	memcpy(buf, data, sizeof(buf));
+	phstore_push_u32(buf + 36, phstore_crc32(0, buf, 36));
+	ok = phd_hello_pull(buf, sizeof(buf), &h);
+	if (ok) {
+		phd_hello_push(again, &h);
+		if (memcmp(again, buf, sizeof(buf)) != 0) {
+			abort();
+		}
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	uint8_t buf[REPL_META_LEN];
@@ -84,12 +117,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size == 0) {
 		return 0;
 	}
-	switch (data[0] & 3) {
+	switch (data[0] & 7) {
 	case 0:
 		message(data + 1, size - 1);
 		break;
 	case 1:
 		record(data + 1, size - 1);
+		break;
+	case 4:
+		hello(data + 1, size - 1);
 		break;
 	case 2:
 		ok = repl_meta_pull(data + 1, size - 1, &meta);

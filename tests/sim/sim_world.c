@@ -335,6 +335,7 @@ static void start(struct sim *s, uint8_t i)
 		.nodes = (1U << s->n) - 1,
 		.copies = s->k,
 		.cluster = 7,
+		.lazy = (s->seed & 3) == 3,
 		.ops = &ops,
 		.private_data = &handles[i],
 	};

@@ -100,6 +100,8 @@ struct repl_config {
 	 * for repl_flush(), to be few.
 	 */
 	bool beside;
+	/* without beside: successors sync with their next tick */
+	bool lazy;
 	/* the store has lost records: read all of every source */
 	bool pull_all;
 	const struct repl_ops *ops;
@@ -175,10 +177,12 @@ enum phstore_err repl_write(struct repl_core *core,
 
 /**
  * @brief Send what was written (config.beside).
- * @param[in] mem  somebody waits for class REPLICATED: successors are to
- *                 answer before their sync as well
+ * @param[in] mem   somebody waits for class REPLICATED: successors are to
+ *                  answer before their sync as well
+ * @param[in] disk  somebody waits for class SYNC; if not, successors sync
+ *                  with their next tick
  */
-void repl_flush(struct repl_core *core, bool mem);
+void repl_flush(struct repl_core *core, bool mem, bool disk);
 
 /** @brief The highest seq of this epoch that was forgotten here. */
 uint64_t repl_floor(struct repl_core *core);

@@ -16,7 +16,8 @@
 #include "repl_private.h"
 
 /* flags of REPL_SHIP */
-#define SHIP_QUIET 1
+#define SHIP_QUIET 1	/* nobody waits for the memory of others */
+#define SHIP_LAZY 2	/* nor for their disks: sync with the next tick */
 
 static struct item *item_at(struct repl_core *c, uint64_t pos)
 {
@@ -173,7 +174,7 @@ enum phstore_err repl_write(struct repl_core *c,
 	if (c->conf.beside) {
 		c->own_disk = c->head;
 	} else {
-		repl_flush(c, true);
+		repl_flush(c, true, !c->conf.lazy);
 		repl_want_sync(c);
 	}
 	for (i = 0; i < n; i++) {
@@ -187,12 +188,13 @@ enum phstore_err repl_write(struct repl_core *c,
 	return PHSTORE_OK;
 }
 
-void repl_flush(struct repl_core *c, bool mem)
+void repl_flush(struct repl_core *c, bool mem, bool disk)
 {
+	uint8_t flags = (mem ? 0 : SHIP_QUIET) | (disk ? 0 : SHIP_LAZY);
 	size_t i;
 
 	for (i = 0; i < c->num_peers; i++) {
-		ship(c, &c->peers[i], mem ? 0 : SHIP_QUIET);
+		ship(c, &c->peers[i], flags);
 	}
 	if (c->num_peers == 0 && c->conf.beside && c->active != 0) {
 		repl_advance(c);
@@ -307,6 +309,9 @@ void repl_on_ship(struct repl_core *c,
 	}
 	if (applied) {
 		in->ack = true;
+	}
+	if (applied && (!(h->flags & SHIP_LAZY) ||
+			in->mem - in->disk > REPL_LAZY_MAX)) {
 		repl_want_sync(c);
 	}
 }
@@ -407,6 +412,11 @@ void repl_stream_tick(struct repl_core *c)
 {
 	size_t i;
 
+	for (i = 0; i < REPL_MAX_NODES; i++) {
+		if (c->in[i].syncing < c->in[i].mem && !c->syncing) {
+			repl_want_sync(c);
+		}
+	}
 	for (i = 0; i < c->num_peers; i++) {
 		struct peer *p = &c->peers[i];
 

@@ -94,17 +94,10 @@ static void sweep_send(struct repl_core *c)
 	c->batch_idle = 0;
 }
 
-void repl_sweep_tick(struct repl_core *c)
+static void next_batch(struct repl_core *c)
 {
 	struct tombstone *t = c->tombs;
 
-	if (c->batch_len > 0) {
-		c->batch_idle++;
-		if (c->batch_idle >= REPL_RESEND_TICKS) {
-			sweep_send(c);
-		}
-		return;
-	}
 	while (t != NULL && c->batch_len < REPL_SWEEP_BATCH &&
 	       t->pos <= c->reached_disk) {
 		c->batch_len++;
@@ -117,6 +110,24 @@ void repl_sweep_tick(struct repl_core *c)
 	c->batch_forget = MUTANT(MUT_FORGET_EARLY);
 	c->batch_answered = 0;
 	sweep_send(c);
+}
+
+void repl_sweep_tick(struct repl_core *c)
+{
+	if (c->batch_len > 0) {
+		c->batch_idle++;
+		if (c->batch_idle >= REPL_RESEND_TICKS) {
+			sweep_send(c);
+		}
+		return;
+	}
+	c->batch_idle++;
+	if (c->num_tombs < REPL_SWEEP_BATCH &&
+	    c->batch_idle < REPL_SWEEP_TICKS) {
+		/* each batch costs every member a sync: let it grow */
+		return;
+	}
+	next_batch(c);
 }
 
 void repl_on_swept(struct repl_core *c, const struct repl_hdr *h)
@@ -142,6 +153,9 @@ void repl_on_swept(struct repl_core *c, const struct repl_hdr *h)
 		c->conf.ops->forgotten(c->conf.private_data, &c->tombs->rec);
 		drop_first(c);
 		c->batch_len--;
+	}
+	if (c->num_tombs >= REPL_SWEEP_BATCH) {
+		next_batch(c);
 	}
 }
 
