@@ -96,7 +96,7 @@ SMB_CONF = """# written by tests/cluster/clusterlab.py
 	read only = no
 	admin users = {user}
 	phstore:backend = {backend}
-	phstore:path = {dir}/phstore
+	phstore:path = {store}
 """
 
 # The event script of the lab for addresses; ctdb's own reads /sys, which
@@ -179,8 +179,46 @@ class Node:
         self.password = phlab.PASSWORD
         self.conf = os.path.join(self.dir, "smb.conf")
         self.store = os.path.join(self.dir, "phstore")
+        self.disk = None
         self.paused = False
         self.procs = {}
+
+    # ---- a disk of its own
+
+    def make_disk(self, mb):
+        """The store on a small file system, for filling it up."""
+        image = os.path.join(self.dir, "disk.img")
+        self.disk = os.path.join(self.dir, "disk")
+        os.makedirs(self.disk, mode=0o755)
+        with open(image, "wb") as f:
+            f.truncate(mb << 20)
+        for argv in (["mkfs.ext4", "-q", "-m", "0", image],
+                     ["mount", "-o", "loop", image, self.disk]):
+            r = subprocess.run(argv, capture_output=True, text=True)
+            if r.returncode != 0:
+                self.disk = None
+                raise phlab.Skip("no disk of its own for a store: " +
+                                 r.stderr.strip())
+        self.store = os.path.join(self.disk, "phstore")
+
+    def remove_disk(self):
+        if self.disk is not None:
+            subprocess.run(["umount", "-l", self.disk], check=False)
+            self.disk = None
+
+    def fill_disk(self):
+        """Nothing more fits."""
+        size = 1 << 20
+        with open(os.path.join(self.disk, "filler"), "wb",
+                  buffering=0) as f:
+            while size >= 512:
+                try:
+                    f.write(b"x" * size)
+                except OSError:
+                    size //= 2
+
+    def free_disk(self):
+        os.unlink(os.path.join(self.disk, "filler"))
 
     # ---- programs
 
@@ -241,7 +279,8 @@ class Node:
         self.shared(True)
         values = dict(dir=self.dir, top=c.dir, bin=c.bin, port=PORT,
                       address=self.host, user=c.unix_user,
-                      leader_timeout=c.leader_timeout, backend=c.backend)
+                      leader_timeout=c.leader_timeout, backend=c.backend,
+                      store=self.store)
         write(self.dir, "ctdb.conf", CTDB_CONF.format(
             log_level="NOTICE", **values))
         write(self.dir, "nodes", "".join(
@@ -274,6 +313,12 @@ class Node:
     def start_phstored(self):
         if self.cluster.backend == "ctdb":
             self.spawn("phstored", *self.cluster.phstored_argv(self))
+
+    def restart_phstored(self):
+        """What a supervisor does when it has ended."""
+        p = self.procs.get("phstored")
+        if p is not None and p.poll() is not None:
+            self.start_phstored()
 
     def start_smbd(self, alone=False):
         env = {}
@@ -431,6 +476,13 @@ class Node:
         return [line for line in self.log_text().splitlines()
                 if "PANIC" in line or "INTERNAL ERROR" in line]
 
+    def before_panic(self, lines=24):
+        """What smbd said before its last panic."""
+        text = self.log_text().splitlines()
+        at = [i for i, line in enumerate(text) if "INTERNAL ERROR" in line]
+        return "\n".join(text[max(0, at[-1] - lines):at[-1] + 1]) \
+            if at else ""
+
 
 def nodestatus(text):
     """{pnn: "OK" or its flags} of `ctdb -X nodestatus all`."""
@@ -479,7 +531,8 @@ class Cluster:
     def __init__(self, workdir, nodes=3, backend="none", durability=None,
                  publics=0, tunables=None, leader_timeout=5,
                  global_options=None, shares="", witness=False, copies=2,
-                 tag=None, log_level="1", env=None, preload=None, smbd=True):
+                 tag=None, log_level="1", env=None, preload=None, smbd=True,
+                 disk_mb=None, phstored_options=()):
         self.dir = os.path.abspath(workdir)
         self.count = nodes
         self.backend = backend
@@ -494,6 +547,8 @@ class Cluster:
         self.env = dict(env or {})
         self.preload = preload
         self.smbd = smbd
+        self.disk_mb = disk_mb		# each store on a disk of its own
+        self.phstored_options = list(phstored_options)
         self.tag = tag or str(os.getpid())
         self.bin = os.path.join(phlab.samba_dir(), "bin")
         self.share = os.path.join(self.dir, "share")
@@ -529,6 +584,9 @@ class Cluster:
                 count=self.count, top=self.dir, bin=self.bin, size=size,
                 change="CTDB_BASE=%s/n$1 %s/ctdb %s || exit 1" % (
                     self.dir, self.bin, what)), 0o755)
+        if self.disk_mb is not None:
+            for node in self.nodes:
+                node.make_disk(self.disk_mb)
         write(self.dir, "cluster-lock", LOCK.format(bin=self.bin), 0o755)
         self.net.up()
         self.net.enter_hub()
@@ -595,12 +653,13 @@ class Cluster:
             for p in node.procs.values():
                 p.poll()
             node.procs = {}
+            node.remove_disk()
 
     def phstored_argv(self, node):
         return [os.path.join(phlab.build_dir(), "phstored"),
                 "--store", node.store, "--ctdb-socket",
                 os.path.join(node.dir, "run/ctdbd.socket"),
-                "--copies", str(self.copies)]
+                "--copies", str(self.copies)] + self.phstored_options
 
     # ---- looking at it
 

@@ -198,6 +198,11 @@ class Worker:
         try:
             self.create(h)
         except smb2.SmbError as e:
+            if e.name in self.test.may_refuse:
+                self.handles.remove(h)
+                self.note(h, "CREATE refused: " + e.name)
+                self.test.refused += 1
+                return
             # the file waits for a client that has not come back yet
             if e.name != "FILE_NOT_AVAILABLE" or h.lease is not None or \
                     not h.name.startswith("shared"):
@@ -222,8 +227,11 @@ class Worker:
             self.client.tree.lock(h.op, *r)
             h.locks.add(r)
         except smb2.SmbError as e:
-            if r[0] != CONTENDED or e.name not in ("LOCK_NOT_GRANTED",
-                                                   "FILE_LOCK_CONFLICT"):
+            if e.name in self.test.may_refuse:
+                self.note(h, "LOCK refused: " + e.name)
+                self.test.refused += 1
+            elif r[0] != CONTENDED or e.name not in (
+                    "LOCK_NOT_GRANTED", "FILE_LOCK_CONFLICT"):
                 raise
         h.unsure.discard(r)
 
@@ -382,6 +390,8 @@ class World:
     patience = 90		# until a client counts as hanging
     late_is_gone = False	# an answer that does not come: connect again
     check_seconds = 0.0		# connections may break so long while checking
+    # What CREATE and LOCK may be refused with, for now
+    may_refuse = ()
     # A server that was cut off or stopped still writes what it had been sent
     # into the shared file. To keep it from that is the file system's part.
     late_writes = False
@@ -400,6 +410,7 @@ class World:
         self.replayed = self.reconnected = self.settled = 0
         self.closed_in_flight = 0
         self.broken_later = 0
+        self.refused = 0
         self.locks_checked = 0
         self.servers = servers
         self.workers = [Worker(self, i, servers[i % len(servers)])
