@@ -33,6 +33,7 @@ HOOKS = [
                             lib/dbwrap/dbwrap_phstore_store.c
                             lib/dbwrap/dbwrap_phstore_inflight.c
                             lib/dbwrap/dbwrap_phstore_recover.c
+                            lib/dbwrap/dbwrap_phstore_gate.c
                             lib/dbwrap/dbwrap_phstore_ctdb.c
                             lib/dbwrap/dbwrap_phstore_ctdb_rec.c
                             lib/dbwrap/dbwrap_phstore_ctdb_walk.c

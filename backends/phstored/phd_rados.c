@@ -4,38 +4,31 @@
  * SPDX-License-Identifier: LGPL-3.0-or-later
  *
  * Only in a build with librados. Configuration: "rados store" is the name of
- * the store as phstore_open() takes it ("rados:POOL/NAMESPACE?..."); the
- * writer's name is "rados writer", or node- and the node's number.
+ * the store as phstore_open() takes it ("rados:POOL/NAMESPACE?..."). The
+ * node is known there as node-N.
  *
- * RADOS is the truth, the log a buffer in front of it. So at start:
+ * RADOS is the truth, the log a buffer in front of it. Each transaction of
+ * the log becomes one of the engine's, its records "newer or left out":
+ * shipping anything twice does no harm. The watermark is the LSN below which
+ * all is applied; both classes, as RADOS answers when it is on disks. The
+ * log may drop what is below.
  *
- *   1. register as the writer: an earlier life of this node is fenced
- *   2. ship what the log still has that was not released; but not if
- *      somebody has declared this node dead meanwhile: its records may have
- *      been taken over, and what was not shipped was not acknowledged
- *   3. empty the local store and fill it with what RADOS has
- *   4. open the gate
- *
- * Then each transaction of the log becomes one of the engine's, its records
- * "newer or left out": shipping anything twice does no harm. The watermark is
- * the LSN below which all is applied; both classes, as RADOS answers when it
- * is on disks. The log may drop what is below.
+ * What the log has of an epoch that is over is not shipped: either it is in
+ * RADOS, or somebody has declared this node dead meanwhile, and then its
+ * records may be another's by now, and nothing of it was acknowledged.
  *
  * A transaction over several shards has no intent here: the log has it until
  * all of it is applied, and ships it again after a crash. If the node is
  * lost for good in between, a part of it stays; none of it was acknowledged
  * (smbd's transactions have one record).
  *
- * Fenced: the gate is closed, the waiters are told, the daemon ends. A full
- * pool closes the gate, with the reason, until there is room.
- *
- * Limits: a start blocks while it reads all records; tombstones are pruned
- * at start and at a clean end only.
+ * When it may write, and from when on: phd_rados_group.c. A full pool closes
+ * the gate, with the reason, until there is room.
  */
 
 #ifdef PHSTORE_WITH_RADOS
 
-#include "phstored.h"
+#include "phd_rados.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -44,36 +37,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "rados_private.h"
-
 /* Stop reading the log when so much is on its way. */
 #define SHIP_BYTES_MAX (16 * 1024 * 1024)
-/* Records applied to the local store at once, at start. */
-#define LOAD_OPS 256
-
-struct phd_rados;
-
-/* A transaction on its way, in the order of the log. */
-struct flight {
-	struct flight *next;
-	struct phd_rados *r;
-	uint64_t end_lsn;
-	bool done;		/* under the engine's mutex */
-	enum phstore_err err;
-};
-
-struct phd_rados {
-	struct phd *phd;
-	struct phr_conn conn;
-	struct phr_engine *engine;
-	int efd;
-	struct flight *first, **end;
-	uint64_t reached;
-	uint64_t shipped;	/* transactions */
-	uint64_t loaded;	/* records at start */
-	bool gate_open;
-	bool failed;
-};
+/* Deletions after which a new epoch begins, so that tombstones can go. */
+#define PRUNE_AFTER 10000
 
 static struct phd_rados *rados_of(struct phd *phd)
 {
@@ -83,7 +50,7 @@ static struct phd_rados *rados_of(struct phd *phd)
 /* A librados thread, under the engine's mutex. */
 static void flight_done(struct phr_txn *txn, void *private_data)
 {
-	struct flight *f = private_data;
+	struct phd_flight *f = private_data;
 	uint64_t one = 1;
 	ssize_t n;
 
@@ -93,10 +60,29 @@ static void flight_done(struct phr_txn *txn, void *private_data)
 	(void)n;
 }
 
-static void gate(struct phd_rados *r, const char *reason)
+/* Open it in the active epoch, or say why not. */
+void phd_rados_gate(struct phd_rados *r, const char *reason)
 {
-	r->gate_open = reason == NULL;
-	phd_publish(r->phd, r->conn.epoch, 0, 1, r->phd->conf->node, reason);
+	bool open = reason == NULL;
+	bool is_open = phstore_gate_is_open(r->phd->store);
+
+	if (open == r->gate_open && open == is_open &&
+	    (open || strcmp(reason, r->gate_reason) == 0))
+	{
+		return;
+	}
+	if (strcmp(open ? "" : reason, r->gate_reason) != 0 ||
+	    open != r->gate_open)
+	{
+		phd_log(2, "changes are %s%s", open ? "taken" : "not taken: ",
+			open ? "" : reason);
+	}
+	r->gate_open = open;
+	snprintf(r->gate_reason, sizeof(r->gate_reason), "%s",
+		 open ? "" : reason);
+	phd_publish(r->phd, r->epoch, 0,
+		    r->clustered ? r->view.generation : r->life,
+		    r->phd->conf->node, reason);
 }
 
 static void sink_failed(struct phd_rados *r)
@@ -105,7 +91,7 @@ static void sink_failed(struct phd_rados *r)
 	enum phstore_err err;
 	char text[256];
 
-	if (r->failed) {
+	if (r->failed || r->engine == NULL) {
 		return;
 	}
 	pthread_mutex_lock(&r->engine->mutex);
@@ -115,18 +101,18 @@ static void sink_failed(struct phd_rados *r)
 	if (err == PHSTORE_OK) {
 		return;
 	}
-	r->failed = true;
-	gate(r, text);
 	if (err == PHSTORE_ERR_FENCED) {
-		phstore_ship_fence(phd->ship, phstore_ship_head(phd->ship));
+		phd_log(0, "%s", text);
+		phd_rados_reborn(r);
+		return;
 	}
-	phd_fail(phd, err == PHSTORE_ERR_FENCED ? PHD_EXIT_REFUSED :
-						  PHD_EXIT_FAILED,
-		 "%s", text);
+	r->failed = true;
+	phd_rados_gate(r, text);
+	phd_fail(phd, PHD_EXIT_FAILED, "%s", text);
 }
 
 /* Move the watermark over what is done from the front. */
-static void advance(struct phd_rados *r)
+void phd_rados_advance(struct phd_rados *r)
 {
 	struct phd *phd = r->phd;
 	uint64_t lsn = r->reached;
@@ -134,19 +120,32 @@ static void advance(struct phd_rados *r)
 
 	pthread_mutex_lock(&r->engine->mutex);
 	while (r->first != NULL && r->first->done) {
-		struct flight *f = r->first;
+		struct phd_flight *f = r->first;
 
+		if (f->err != PHSTORE_OK) {
+			/* it and all behind it are not there */
+			err = f->err;
+			break;
+		}
 		r->first = f->next;
 		if (r->first == NULL) {
 			r->end = &r->first;
 		}
-		err = err == PHSTORE_OK ? f->err : err;
 		lsn = f->end_lsn;
 		free(f);
 	}
 	pthread_mutex_unlock(&r->engine->mutex);
+	if (lsn > r->reached) {
+		r->reached = lsn;
+		phstore_ship_reached(phd->ship, lsn, lsn);
+		phstore_ship_release(phd->ship, lsn);
+	}
+	if (err == PHSTORE_ERR_FENCED || err == PHSTORE_ERR_LATCHED) {
+		sink_failed(r);
+		return;
+	}
 	if (err != PHSTORE_OK) {
-		gate(r, "a record in RADOS is damaged");
+		phd_rados_gate(r, "a record in RADOS is damaged");
 		phd_fail(phd, PHD_EXIT_FAILED,
 			 "shipping failed: %s", phstore_strerror(err));
 		return;
@@ -154,12 +153,36 @@ static void advance(struct phd_rados *r)
 	if (r->first == NULL) {
 		/* what was passed over is nothing to wait for */
 		lsn = phstore_ship_tell(phd->ship);
+		if (lsn > r->reached) {
+			r->reached = lsn;
+			phstore_ship_reached(phd->ship, lsn, lsn);
+			phstore_ship_release(phd->ship, lsn);
+		}
 	}
-	if (lsn > r->reached) {
-		r->reached = lsn;
-		phstore_ship_reached(phd->ship, lsn, lsn);
-		phstore_ship_release(phd->ship, lsn);
+}
+
+static bool note_deletion(struct phd_rados *r,
+			  const struct phstore_ship_op *o)
+{
+	struct phd_gone *g = NULL;
+
+	r->num_deleted += 1;
+	if (!r->clustered) {
+		return true;
 	}
+	g = malloc(sizeof(*g) + o->key.len);
+	if (g == NULL) {
+		return false;
+	}
+	*g = (struct phd_gone) {
+		.version = o->version,
+		.key_len = o->key.len,
+	};
+	snprintf(g->table, sizeof(g->table), "%s", o->table);
+	memcpy(g->key, o->key.data, o->key.len);
+	*r->gone_end = g;
+	r->gone_end = &g->next;
+	return true;
 }
 
 static bool ship_op(struct phd_rados *r, struct phr_txn *t,
@@ -196,14 +219,14 @@ static bool ship_op(struct phd_rados *r, struct phr_txn *t,
 	op->version = rec.version;
 	op->use_reserve = o->deleted;
 	phr_record_push(op->value, op->key, op->key_len, &rec);
-	return true;
+	return !o->deleted || note_deletion(r, o);
 }
 
 static enum phstore_err ship_txn(struct phd_rados *r,
 				 const struct phstore_ship_txn *txn)
 {
 	struct phr_txn *t = phr_txn_make(r->engine);
-	struct flight *f = calloc(1, sizeof(*f));
+	struct phd_flight *f = calloc(1, sizeof(*f));
 	enum phstore_err err = PHSTORE_ERR_NO_MEMORY;
 	bool ok = t != NULL && f != NULL;
 	size_t i;
@@ -239,13 +262,27 @@ static enum phstore_err ship_txn(struct phd_rados *r,
 	return PHSTORE_OK;
 }
 
+/* What was passed over is undone: whoever waits for it is told. */
+static void tell_dropped(struct phd_rados *r)
+{
+	if (r->dropped_to == 0) {
+		return;
+	}
+	phd_log(0, "transactions of an earlier epoch in the log are dropped: "
+		"they are in RADOS, or were never acknowledged");
+	phstore_ship_fence(r->phd->ship, r->dropped_to);
+	r->dropped_to = 0;
+}
+
 /* Whatever the log has, as far as the engine takes it. */
-static void ship_more(struct phd_rados *r)
+void phd_rados_ship(struct phd_rados *r)
 {
 	struct phd *phd = r->phd;
 	size_t queued;
 
-	while (!r->failed && !phd->ended) {
+	while (r->may_ship && r->engine != NULL && !r->failed &&
+	       !phd->ended)
+	{
 		struct phstore_ship_txn *txn = NULL;
 		uint64_t at = phstore_ship_tell(phd->ship);
 		enum phstore_err err;
@@ -258,6 +295,7 @@ static void ship_more(struct phd_rados *r)
 		}
 		err = phstore_ship_read(phd->ship, &txn);
 		if (err == PHSTORE_ERR_NOT_FOUND) {
+			tell_dropped(r);
 			return;
 		}
 		if (err != PHSTORE_OK) {
@@ -265,6 +303,14 @@ static void ship_more(struct phd_rados *r)
 				 phstore_last_error());
 			return;
 		}
+		if (txn->num_ops > 0 &&
+		    txn->ops[0].version.epoch < r->min_epoch)
+		{
+			r->dropped += 1;
+			r->dropped_to = txn->end_lsn;
+			continue;
+		}
+		tell_dropped(r);
 		err = ship_txn(r, txn);
 		if (err != PHSTORE_OK) {
 			/* full, or latched: the tick looks into it */
@@ -272,6 +318,26 @@ static void ship_more(struct phd_rados *r)
 			return;
 		}
 	}
+}
+
+bool phd_rados_is_drained(struct phd_rados *r)
+{
+	phd_rados_advance(r);
+	phd_rados_ship(r);
+	return r->engine != NULL && r->may_ship && r->first == NULL &&
+	       phstore_ship_tell(r->phd->ship) >=
+	       phstore_ship_head(r->phd->ship);
+}
+
+void phd_rados_drop_log(struct phd_rados *r)
+{
+	struct phstore_ship *ship = r->phd->ship;
+	uint64_t head = phstore_ship_head(ship);
+
+	phstore_ship_fence(ship, head);
+	phstore_ship_seek(ship, head);
+	phstore_ship_release(ship, head);
+	r->reached = head;
 }
 
 static void on_done(struct tevent_context *ev, struct tevent_fd *fde,
@@ -286,164 +352,75 @@ static void on_done(struct tevent_context *ev, struct tevent_fd *fde,
 	(void)flags;
 	n = read(r->efd, &count, sizeof(count));
 	(void)n;
-	advance(r);
-	ship_more(r);
+	if (r->engine != NULL) {
+		phd_rados_advance(r);
+		phd_rados_ship(r);
+	}
 }
 
-/* What RADOS has, into the local store. */
-struct load_state {
-	struct phd_rados *r;
-	TALLOC_CTX *mem;
-	struct phstore_ship_op ops[LOAD_OPS];
-	size_t num;
-	enum phstore_err err;
-	uint64_t damaged;
-};
-
-static void load_flush(struct load_state *state)
+static void free_gone(struct phd_gone *g)
 {
-	uint64_t lsn = 0;
+	while (g != NULL) {
+		struct phd_gone *next = g->next;
 
-	if (state->num > 0 && state->err == PHSTORE_OK) {
-		state->err = phstore_ship_apply(state->r->phd->ship,
-						state->ops, state->num,
-						&lsn);
-		state->r->loaded += state->num;
+		free(g);
+		g = next;
 	}
-	state->num = 0;
-	talloc_free_children(state->mem);
 }
 
-static int load_entry(const uint8_t *key, size_t key_len,
-		      const uint8_t *value, size_t value_len, uint32_t shard,
-		      void *private_data)
+void phd_rados_disconnect(struct phd_rados *r)
 {
-	struct load_state *state = private_data;
-	struct phstore_ship_op *op = &state->ops[state->num];
-	char table[PHR_TABLE_MAX + 1];
-	static uint8_t plain[PHR_KEY_MAX];
-	size_t table_len = 0;
-	size_t plain_len = 0;
-	struct phr_record rec = {};
-	bool ok;
-
-	(void)shard;
-	ok = phr_key_pull(key, key_len, table, &table_len, plain,
-			  &plain_len) &&
-	     phr_record_pull(value, value_len, key, key_len, &rec);
-	if (!ok) {
-		state->damaged += 1;
-		return 0;
+	if (r->has_pruner) {
+		pthread_join(r->pruner, NULL);
+		r->has_pruner = false;
 	}
-	*op = (struct phstore_ship_op) {
-		.table = talloc_strdup(state->mem, table),
-		.key.data = talloc_memdup(state->mem, plain, plain_len),
-		.key.len = plain_len,
-		.value.data = phr_dup(state->mem, rec.value, rec.value_len),
-		.value.len = rec.value_len,
-		.version.epoch = rec.version.epoch,
-		.version.seq = rec.version.seq,
-		.durability = rec.durability,
-		.deleted = rec.kind == PHR_TOMBSTONE,
-	};
-	if (op->table == NULL || op->key.data == NULL ||
-	    op->value.data == NULL)
-	{
-		state->err = PHSTORE_ERR_NO_MEMORY;
-		return 1;
+	if (r->ask != NULL) {
+		phr_group_forget(&r->conn, r->ask);
+		r->ask = NULL;
 	}
-	state->num += 1;
-	if (state->num == LOAD_OPS) {
-		load_flush(state);
-	}
-	return state->err != PHSTORE_OK;
-}
-
-static enum phstore_err load_all(struct phd_rados *r)
-{
-	struct load_state *state = talloc_zero(r, struct load_state);
-	enum phstore_err err;
-
-	if (state == NULL) {
-		return PHSTORE_ERR_NO_MEMORY;
-	}
-	state->r = r;
-	state->mem = talloc_new(state);
-	err = phstore_ship_clear(r->phd->ship);
-	if (err == PHSTORE_OK) {
-		err = phr_scan(&r->conn, (const uint8_t *)"R", 1, true,
-			       load_entry, state);
-	}
-	if (err == PHSTORE_OK) {
-		load_flush(state);
-		err = state->err;
-	}
-	if (state->damaged > 0) {
-		phd_log(0, "%" PRIu64 " records in RADOS are damaged",
-			state->damaged);
-	}
-	talloc_free(state);
-	return err;
-}
-
-static enum phstore_err ship_rest(struct phd_rados *r, bool was_fenced)
-{
-	struct phd *phd = r->phd;
-	enum phstore_err err;
-
-	if (was_fenced) {
-		phd_log(0, "this node was declared dead meanwhile: what its "
-			"log has that was not shipped is dropped");
-		return PHSTORE_OK;
-	}
-	do {
-		ship_more(r);
-		err = phr_engine_drain(r->engine);
-		advance(r);
-	} while (err == PHSTORE_OK && !phd->ended &&
-		 phstore_ship_tell(phd->ship) < phstore_ship_head(phd->ship));
-	return err;
-}
-
-static int conn_destructor(struct phd_rados *r)
-{
 	if (r->engine != NULL) {
 		phr_engine_free(r->engine);
 		r->engine = NULL;
 	}
 	phr_conn_close(&r->conn);
-	if (r->efd != -1) {
-		close(r->efd);
-	}
 	while (r->first != NULL) {
-		struct flight *f = r->first;
+		struct phd_flight *f = r->first;
 
 		r->first = f->next;
 		free(f);
 	}
+	r->end = &r->first;
+}
+
+static int rados_destructor(struct phd_rados *r)
+{
+	phd_rados_disconnect(r);
+	free_gone(r->gone);
+	free_gone(r->forget);
+	if (r->efd != -1) {
+		close(r->efd);
+	}
 	return 0;
 }
 
-static enum phstore_err rados_begin(struct phd_rados *r, const char *name)
+static enum phstore_err connect_and_claim(struct phd_rados *r)
 {
-	struct phd *phd = r->phd;
 	bool was_fenced = false;
 	enum phstore_err err;
 
-	err = phr_conf_parse(r, name, &r->conn.conf);
+	r->conn = (struct phr_conn) {};
+	TALLOC_FREE(r->conf_mem);
+	r->conf_mem = talloc_new(r);
+	err = phr_conf_parse(r->conf_mem, r->name, &r->conn.conf);
 	if (err != PHSTORE_OK) {
 		return err;
 	}
-	if (r->conn.conf.writer == NULL) {
-		r->conn.conf.writer = talloc_asprintf(
-			r, "node-%u", (unsigned)phd->conf->node);
-	}
+	/* others know the node by it */
+	r->conn.conf.writer = talloc_asprintf(
+		r->conf_mem, "node-%u", (unsigned)r->phd->conf->node);
 	err = phr_conn_open(&r->conn, true);
 	if (err == PHSTORE_OK) {
-		err = phr_conn_was_fenced(&r->conn, &was_fenced);
-	}
-	if (err == PHSTORE_OK) {
-		err = phr_conn_writer_begin(&r->conn);
+		err = phr_conn_writer_claim(&r->conn, &was_fenced);
 	}
 	if (err != PHSTORE_OK) {
 		return err;
@@ -451,40 +428,90 @@ static enum phstore_err rados_begin(struct phd_rados *r, const char *name)
 	if (phr_engine_new(&r->conn, &r->engine) < 0) {
 		return PHSTORE_ERR_NO_MEMORY;
 	}
-	err = phr_roll_forward(r->engine, r->conn.writer);
-	if (err == PHSTORE_OK) {
-		err = ship_rest(r, was_fenced);
+	if (was_fenced) {
+		phd_log(0, "this node was declared dead meanwhile: what its "
+			"log has that was not shipped is dropped");
+		phd_rados_drop_log(r);
+		r->life = 0;
 	}
-	if (err == PHSTORE_OK) {
-		err = phr_prune(&r->conn, r->engine);
+	return phr_roll_forward(r->engine, r->conn.writer);
+}
+
+bool phd_rados_connect(struct phd_rados *r)
+{
+	enum phstore_err err = connect_and_claim(r);
+
+	if (err != PHSTORE_OK) {
+		phd_log(0, "%s: %s", phstore_strerror(err),
+			phstore_last_error());
 	}
-	return err == PHSTORE_OK ? load_all(r) : err;
+	return err == PHSTORE_OK;
+}
+
+/* Nothing is guessed: what is not understood ends the daemon. */
+static bool read_config(struct phd_rados *r, const struct phd_config *conf)
+{
+	size_t n;
+
+	r->prune_after = PRUNE_AFTER;
+	for (n = 0; conf->other != NULL && conf->other[n] != NULL; n += 2) {
+		const char *key = conf->other[n];
+		const char *value = conf->other[n + 1];
+		bool yes = strcmp(value, "yes") == 0;
+		bool is_flag = yes || strcmp(value, "no") == 0;
+		char *end = NULL;
+		bool ok = false;
+
+		if (strcmp(key, "rados store") == 0) {
+			r->name = value;
+			ok = value[0] != '\0';
+		} else if (strcmp(key, "rados takeover") == 0) {
+			r->takeover = yes;
+			ok = is_flag;
+		} else if (strcmp(key, "rados blocklist") == 0) {
+			r->blocklist = yes;
+			ok = is_flag;
+		} else if (strcmp(key, "rados prune after") == 0) {
+			r->prune_after = strtoull(value, &end, 10);
+			ok = end != value && *end == '\0';
+		}
+		if (!ok) {
+			phd_log(0, "\"%s = %s\" is not understood", key,
+				value);
+			return false;
+		}
+	}
+	if (r->name == NULL) {
+		phd_log(0, "\"rados store\" is not set");
+	}
+	return r->name != NULL;
 }
 
 static enum phd_exit rados_start(struct phd *phd)
 {
-	const char *name = phd_config_other(phd->conf, "rados store");
 	struct phd_rados *r = talloc_zero(phd, struct phd_rados);
-	enum phstore_err err;
-	uint64_t bar;
+	struct phstore_ship_state st = {};
+	bool ok;
 
 	if (r == NULL) {
 		return PHD_EXIT_FAILED;
 	}
-	if (name == NULL) {
-		phd_log(0, "\"rados store\" is not set");
+	r->efd = -1;
+	ok = read_config(r, phd->conf);
+	if (!ok) {
 		return PHD_EXIT_USAGE;
 	}
 	r->phd = phd;
 	r->end = &r->first;
+	r->gone_end = &r->gone;
 	r->efd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	phd->sink = r;
-	talloc_set_destructor(r, conn_destructor);
-	bar = phstore_ship_bar(phd->ship);
-	err = rados_begin(r, name);
-	if (err != PHSTORE_OK) {
-		phd_log(0, "%s: %s", phstore_strerror(err),
-			phstore_last_error());
+	talloc_set_destructor(r, rados_destructor);
+	(void)phstore_ship_get_state(phd->store, &st);
+	r->life = st.generation;
+	r->reached = phstore_ship_tell(phd->ship);
+	ok = phd_rados_connect(r);
+	if (!ok) {
 		return PHD_EXIT_REFUSED;
 	}
 	if (r->efd == -1 ||
@@ -493,70 +520,63 @@ static enum phd_exit rados_start(struct phd *phd)
 	{
 		return PHD_EXIT_FAILED;
 	}
-	/* nothing that was loaded is to be shipped */
-	phstore_ship_seek(phd->ship, phstore_ship_head(phd->ship));
-	advance(r);
-	phstore_ship_unbar(phd->ship, bar);
-	gate(r, NULL);
-	phd_log(1, "%" PRIu64 " records from %s, epoch %" PRIu64,
-		r->loaded, name, r->conn.epoch);
-	return PHD_EXIT_OK;
+	ok = phd_rados_group_start(r);
+	return ok ? PHD_EXIT_OK : PHD_EXIT_REFUSED;
 }
 
 static void rados_readable(struct phd *phd)
 {
-	ship_more(rados_of(phd));
+	phd_rados_ship(rados_of(phd));
 }
 
 static void rados_tick(struct phd *phd)
 {
 	struct phd_rados *r = rados_of(phd);
-	uint64_t bar = phstore_ship_bar(phd->ship);
-	bool full;
 
 	sink_failed(r);
-	if (r->failed || phd->ended) {
+	if (r->failed || phd->ended || r->engine == NULL) {
 		return;
 	}
-	pthread_mutex_lock(&r->engine->mutex);
-	full = r->engine->full;
-	pthread_mutex_unlock(&r->engine->mutex);
-	phstore_ship_unbar(phd->ship, bar);
-	if (full == r->gate_open) {
-		gate(r, full ? "the pool or the cluster is full" : NULL);
+	phd_rados_group_tick(r);
+	if (r->engine != NULL && !phd->ended) {
+		phd_rados_advance(r);
+		phd_rados_ship(r);
 	}
-	advance(r);
-	ship_more(r);
 }
 
 static bool rados_flushed(struct phd *phd)
 {
 	struct phd_rados *r = rados_of(phd);
 
-	return r->first == NULL &&
-	       phstore_ship_tell(phd->ship) >= phstore_ship_head(phd->ship);
+	phd_rados_gate(r, "phstored is ending");
+	return r->phase != PHD_RADOS_ACTIVE || phd_rados_is_drained(r);
 }
 
 static void rados_status(struct phd *phd, struct phd_json *json)
 {
 	struct phd_rados *r = rados_of(phd);
-	struct phstore_rados_stat st;
+	struct phstore_rados_stat st = {};
 
-	pthread_mutex_lock(&r->engine->mutex);
-	st = r->engine->stat;
-	pthread_mutex_unlock(&r->engine->mutex);
+	if (r->engine != NULL) {
+		pthread_mutex_lock(&r->engine->mutex);
+		st = r->engine->stat;
+		pthread_mutex_unlock(&r->engine->mutex);
+	}
 	phd_json_str(json, "pool", r->conn.conf.pool);
 	phd_json_str(json, "namespace", r->conn.conf.ns);
 	phd_json_str(json, "writer", r->conn.writer);
 	phd_json_bool(json, "class", st.has_class);
 	phd_json_bool(json, "full", st.full);
-	phd_json_u64(json, "epoch", r->conn.epoch);
+	phd_json_u64(json, "writer_epoch", r->conn.epoch);
 	phd_json_u64(json, "loaded", r->loaded);
 	phd_json_u64(json, "shipped", r->shipped);
+	phd_json_u64(json, "dropped", r->dropped);
 	phd_json_u64(json, "batches", st.num_batches);
 	phd_json_u64(json, "batched", st.num_batched);
 	phd_json_u64(json, "refused", st.num_refused);
 	phd_json_u64(json, "resent", st.num_resent);
+	phd_json_u64(json, "pruned", st.num_pruned);
+	phd_rados_group_status(r, json);
 }
 
 static char *rados_command(struct phd *phd, TALLOC_CTX *mem_ctx,
@@ -572,10 +592,10 @@ static void rados_stop(struct phd *phd)
 {
 	struct phd_rados *r = rados_of(phd);
 
-	if (!r->failed && phr_engine_drain(r->engine) == PHSTORE_OK) {
-		advance(r);
-		(void)phr_prune(&r->conn, r->engine);
+	if (phd->exit_code == PHD_EXIT_OK) {
+		phd_rados_gate(r, "phstored was stopped");
 	}
+	phd_rados_group_stop(r);
 	TALLOC_FREE(r);
 	phd->sink = NULL;
 }

@@ -212,6 +212,14 @@ static int omap_set_if(struct phr_conn *c, const char *oid, const char *key,
 	return ret;
 }
 
+int phr_meta_set_if(struct phr_conn *c, const char *key, uint8_t cmp,
+		    const uint8_t *expected, size_t expected_len,
+		    const uint8_t *value, size_t value_len)
+{
+	return omap_set_if(c, PHR_META_OID, key, cmp, expected, expected_len,
+			   value, value_len);
+}
+
 static enum phstore_err uuid_make(uint8_t uuid[16])
 {
 	size_t got = 0;
@@ -404,7 +412,7 @@ void phr_conn_close(struct phr_conn *c)
 	}
 }
 
-static enum phstore_err epoch_take(struct phr_conn *c, uint64_t *epoch)
+enum phstore_err phr_epoch_take(struct phr_conn *c, uint64_t *epoch)
 {
 	uint8_t old[PHR_ORDERED_LEN], new[PHR_ORDERED_LEN];
 	unsigned tries;
@@ -583,7 +591,7 @@ enum phstore_err phr_conn_fence(struct phr_conn *c, const char *name,
 	} else if (ret != -ENOENT) {
 		return phr_fail(ret, "look for", name);
 	}
-	err = epoch_take(c, &m.epoch);
+	err = phr_epoch_take(c, &m.epoch);
 	if (err != PHSTORE_OK) {
 		return err;
 	}
@@ -632,7 +640,7 @@ static enum phstore_err writer_register(struct phr_conn *c, uint64_t *epoch)
 	enum phstore_err err;
 	char *addrs = NULL;
 
-	err = epoch_take(c, &m.epoch);
+	err = phr_epoch_take(c, &m.epoch);
 	if (err != PHSTORE_OK) {
 		return err;
 	}
@@ -657,20 +665,56 @@ enum phstore_err phr_conn_writer_begin(struct phr_conn *c)
 	return writer_register(c, &c->epoch);
 }
 
-enum phstore_err phr_conn_was_fenced(struct phr_conn *c, bool *fenced)
+/*
+ * As phr_conn_writer_begin(), but what the writer was before is known, and
+ * nobody has declared it dead in between.
+ */
+enum phstore_err phr_conn_writer_claim(struct phr_conn *c, bool *fenced)
 {
-	uint8_t buf[2048];
+	uint8_t old[2048], new[2048];
 	char key[PHR_WRITER_MAX + 3];
-	struct phr_member m = {};
-	size_t len = 0;
-	int ret;
+	unsigned tries;
+	int ret = -ECANCELED;
 
-	snprintf(key, sizeof(key), "w/%s", c->conf.writer);
-	ret = omap_get(c, PHR_META_OID, key, buf, sizeof(buf), &len);
-	*fenced = ret == 0 && phr_member_pull(buf, len, &m) &&
-		  m.state == PHR_MEMBER_FENCED;
-	return ret == 0 || ret == -ENOENT ? PHSTORE_OK :
-	       phr_fail(ret, "look for", c->conf.writer);
+	writer_name(c);
+	snprintf(key, sizeof(key), "w/%s", c->writer);
+	for (tries = 0; tries < 100 && ret == -ECANCELED; tries++) {
+		struct phr_member was = {};
+		struct phr_member m = {
+			.state = PHR_MEMBER_LIVE,
+			.since = time(NULL),
+		};
+		char *addrs = NULL;
+		enum phstore_err err;
+		size_t len = 0;
+
+		ret = omap_get(c, PHR_META_OID, key, old, sizeof(old), &len);
+		if (ret != 0 && ret != -ENOENT) {
+			break;
+		}
+		*fenced = ret == 0 && phr_member_pull(old, len, &was) &&
+			  was.state == PHR_MEMBER_FENCED;
+		len = ret == 0 ? len : 0;
+		err = phr_epoch_take(c, &m.epoch);
+		if (err != PHSTORE_OK) {
+			return err;
+		}
+		(void)rados_getaddrs(c->cluster, &addrs);
+		if (addrs != NULL && strlen(addrs) <= 1024) {
+			m.addrs = addrs;
+			m.addrs_len = strlen(addrs);
+		}
+		phr_member_push(new, &m);
+		ret = phr_meta_set_if(c, key, LIBRADOS_CMPXATTR_OP_EQ, old,
+				      len, new, phr_member_len(&m));
+		free(addrs);
+		c->epoch = m.epoch;
+	}
+	if (ret < 0) {
+		return phr_fail(ret, "register", c->writer);
+	}
+	c->registered = true;
+	return fence_shards(c, c->writer, c->epoch);
 }
 
 enum phstore_err phr_conn_renew(struct phr_conn *c, pthread_mutex_t *mutex)

@@ -12,6 +12,7 @@
  *                    operations; what to do when it was refused
  *   rados_scan.c     reading
  *   rados_prune.c    tombstones that may go
+ *   rados_group.c    several nodes: the epoch they are in
  *   rados_stage.c    from a transaction to what the engine does
  *   rados.c          struct phstore_backend_ops
  */
@@ -199,8 +200,13 @@ enum phstore_err phr_fail(int ret, const char *what, const char *oid);
 enum phstore_err phr_conn_open(struct phr_conn *c, bool create);
 void phr_conn_close(struct phr_conn *c);
 enum phstore_err phr_conn_writer_begin(struct phr_conn *c);
-/* Was the writer conf.writer declared dead, or ended in peace? */
-enum phstore_err phr_conn_was_fenced(struct phr_conn *c, bool *fenced);
+/* The same; was it declared dead, or did it end in peace before? */
+enum phstore_err phr_conn_writer_claim(struct phr_conn *c, bool *fenced);
+enum phstore_err phr_epoch_take(struct phr_conn *c, uint64_t *epoch);
+/* Set a key of "meta" if it compares so; expected NULL: set it. */
+int phr_meta_set_if(struct phr_conn *c, const char *key, uint8_t cmp,
+		    const uint8_t *expected, size_t expected_len,
+		    const uint8_t *value, size_t value_len);
 void phr_conn_writer_end(struct phr_conn *c);
 enum phstore_err phr_conn_fence(struct phr_conn *c, const char *name,
 				bool block);
@@ -267,7 +273,23 @@ enum phstore_err phr_scan(struct phr_conn *c, const uint8_t *prefix,
 enum phstore_err phr_roll_forward(struct phr_engine *e, const char *name);
 
 /* rados_prune.c */
+struct phr_member_list {
+	char name[PHR_WRITER_MAX + 1];
+	uint64_t epoch;
+	uint8_t state;
+	uint8_t *raw;		/* as stored */
+	size_t raw_len;
+};
+/* All writers that are known. */
+enum phstore_err phr_members(struct phr_conn *c, TALLOC_CTX *mem_ctx,
+			     struct phr_member_list **plist, size_t *pnum);
 enum phstore_err phr_prune(struct phr_conn *c, struct phr_engine *e);
+/*
+ * Remove the tombstones below an epoch, beside the traffic: nothing of an
+ * earlier one may come any more. Returns when all was queued.
+ */
+enum phstore_err phr_prune_below(struct phr_conn *c, struct phr_engine *e,
+				 uint64_t epoch);
 
 /* What is known of a key: staged by this handle, or stored. */
 struct phr_seen {

@@ -37,19 +37,15 @@
 #include <unistd.h>
 
 #define PRUNE_OPS 400
+/* beside the traffic: one that was replaced keeps so many from going */
+#define PRUNE_OPS_LIVE 50
 
-struct member_list {
-	char name[PHR_WRITER_MAX + 1];
-	uint64_t epoch;
-	uint8_t state;
-};
-
-static enum phstore_err members(struct phr_conn *c, TALLOC_CTX *mem_ctx,
-				struct member_list **plist, size_t *pnum)
+enum phstore_err phr_members(struct phr_conn *c, TALLOC_CTX *mem_ctx,
+			     struct phr_member_list **plist, size_t *pnum)
 {
 	rados_read_op_t op = rados_create_read_op();
 	rados_omap_iter_t iter = NULL;
-	struct member_list *list = NULL;
+	struct phr_member_list *list = NULL;
 	unsigned char more = 0;
 	size_t num = 0;
 	int ret, rval = 0;
@@ -75,16 +71,22 @@ static enum phstore_err members(struct phr_conn *c, TALLOC_CTX *mem_ctx,
 		if (!ok || k_len <= 2 || k_len - 2 > PHR_WRITER_MAX) {
 			continue;
 		}
-		list = talloc_realloc(mem_ctx, list, struct member_list,
+		list = talloc_realloc(mem_ctx, list, struct phr_member_list,
 				      num + 1);
 		if (list == NULL) {
 			ret = -ENOMEM;
 			break;
 		}
-		list[num] = (struct member_list) {
+		list[num] = (struct phr_member_list) {
 			.epoch = m.epoch,
 			.state = m.state,
+			.raw = talloc_memdup(list, v, v_len),
+			.raw_len = v_len,
 		};
+		if (list[num].raw == NULL) {
+			ret = -ENOMEM;
+			break;
+		}
 		memcpy(list[num].name, k + 2, k_len - 2);
 		num += 1;
 	}
@@ -143,6 +145,7 @@ struct prune_state {
 	struct phr_engine *e;
 	struct phr_version floor;
 	struct phr_txn **txns;		/* one being filled per shard */
+	unsigned max_ops;
 	enum phstore_err err;
 	uint64_t num;
 };
@@ -209,7 +212,7 @@ static int prune_entry(const uint8_t *key, size_t key_len,
 	op->check = PHR_CHECK_EXACT;
 	op->expected = r.version;
 	state->num += 1;
-	if (state->txns[shard]->units->num_ops >= PRUNE_OPS) {
+	if (state->txns[shard]->units->num_ops >= state->max_ops) {
 		state->err = prune_send(state, shard);
 	}
 	return state->err != PHSTORE_OK;
@@ -218,12 +221,12 @@ static int prune_entry(const uint8_t *key, size_t key_len,
 static enum phstore_err floor_find(struct phr_conn *c, struct phr_engine *e,
 				   struct phr_version *floor)
 {
-	struct member_list *list = NULL;
+	struct phr_member_list *list = NULL;
 	enum phstore_err err;
 	size_t num = 0;
 	size_t i;
 
-	err = members(c, NULL, &list, &num);
+	err = phr_members(c, NULL, &list, &num);
 	floor->epoch = c->epoch;
 	for (i = 0; i < num && err == PHSTORE_OK; i++) {
 		bool dead = is_dead(list[i].name);
@@ -248,11 +251,43 @@ static enum phstore_err floor_find(struct phr_conn *c, struct phr_engine *e,
 	return err;
 }
 
-enum phstore_err phr_prune(struct phr_conn *c, struct phr_engine *e)
+static enum phstore_err prune_all(struct phr_conn *c,
+				  struct prune_state *state)
 {
-	struct prune_state state = { .e = e };
+	struct phr_engine *e = state->e;
 	enum phstore_err err;
 	uint32_t i;
+
+	state->txns = calloc(c->super.shards, sizeof(state->txns[0]));
+	if (state->txns == NULL) {
+		return phr_fail(-ENOMEM, "prune", NULL);
+	}
+	err = phr_scan(c, (const uint8_t *)"R", 1, true, prune_entry, state);
+	if (err == PHSTORE_OK) {
+		err = state->err;
+	}
+	for (i = 0; i < c->super.shards; i++) {
+		if (state->txns[i] == NULL) {
+			continue;
+		}
+		if (err == PHSTORE_OK) {
+			err = prune_send(state, i);
+		} else {
+			phr_txn_free(state->txns[i]);
+		}
+	}
+	free(state->txns);
+	pthread_mutex_lock(&e->mutex);
+	e->stat.epoch = c->epoch;
+	e->stat.num_pruned += state->num;
+	pthread_mutex_unlock(&e->mutex);
+	return err;
+}
+
+enum phstore_err phr_prune(struct phr_conn *c, struct phr_engine *e)
+{
+	struct prune_state state = { .e = e, .max_ops = PRUNE_OPS };
+	enum phstore_err err;
 
 	err = phr_engine_drain(e);
 	if (err == PHSTORE_OK) {
@@ -261,31 +296,20 @@ enum phstore_err phr_prune(struct phr_conn *c, struct phr_engine *e)
 	if (err == PHSTORE_OK) {
 		err = floor_find(c, e, &state.floor);
 	}
-	if (err != PHSTORE_OK) {
-		return err;
-	}
-	state.txns = calloc(c->super.shards, sizeof(state.txns[0]));
-	if (state.txns == NULL) {
-		return phr_fail(-ENOMEM, "prune", NULL);
-	}
-	err = phr_scan(c, (const uint8_t *)"R", 1, true, prune_entry, &state);
 	if (err == PHSTORE_OK) {
-		err = state.err;
+		err = prune_all(c, &state);
 	}
-	for (i = 0; i < c->super.shards; i++) {
-		if (state.txns[i] == NULL) {
-			continue;
-		}
-		if (err == PHSTORE_OK) {
-			err = prune_send(&state, i);
-		} else {
-			phr_txn_free(state.txns[i]);
-		}
-	}
-	free(state.txns);
-	pthread_mutex_lock(&e->mutex);
-	e->stat.epoch = c->epoch;
-	e->stat.num_pruned += state.num;
-	pthread_mutex_unlock(&e->mutex);
 	return err == PHSTORE_OK ? phr_engine_drain(e) : err;
+}
+
+enum phstore_err phr_prune_below(struct phr_conn *c, struct phr_engine *e,
+				 uint64_t epoch)
+{
+	struct prune_state state = {
+		.e = e,
+		.max_ops = PRUNE_OPS_LIVE,
+		.floor.epoch = epoch,
+	};
+
+	return prune_all(c, &state);
 }

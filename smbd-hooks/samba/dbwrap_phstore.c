@@ -92,23 +92,53 @@ static void db_phstore_rec_init(struct db_record *rec,
 	};
 }
 
+struct db_phstore_both {
+	struct db_record rec;
+	struct db_phstore_rec prec;
+};
+
+/* Freed in this order: leave the gate, then unlock */
+static int db_phstore_both_destructor(struct db_phstore_both *both)
+{
+	dbwrap_phstore_gate_leave();
+	return 0;
+}
+
 static struct db_record *db_phstore_fetch_locked(struct db_context *db,
 						 TALLOC_CTX *mem_ctx,
 						 TDB_DATA key)
 {
 	struct db_phstore_ctx *ctx = db_phstore_ctx_of(db);
-	struct {
-		struct db_record rec;
-		struct db_phstore_rec prec;
-	} *both = NULL;
+	struct db_phstore_both *both = NULL;
 	struct db_record *base_rec = NULL;
+	enum dbwrap_phstore_gate gate;
+	bool ok;
 
+again:
 	both = talloc_zero_size(mem_ctx, sizeof(*both));
 	if (both == NULL) {
 		return NULL;
 	}
 	base_rec = dbwrap_fetch_locked(ctx->base, both, key);
 	if (base_rec == NULL) {
+		TALLOC_FREE(both);
+		return NULL;
+	}
+	gate = dbwrap_phstore_gate_enter(ctx);
+	switch (gate) {
+	case DBWRAP_PHSTORE_GATE_NONE:
+		break;
+	case DBWRAP_PHSTORE_GATE_ENTERED:
+		talloc_set_destructor(both, db_phstore_both_destructor);
+		break;
+	case DBWRAP_PHSTORE_GATE_CLOSED:
+		TALLOC_FREE(both);
+		ok = dbwrap_phstore_gate_wait(ctx);
+		if (ok) {
+			goto again;
+		}
+		return NULL;
+	case DBWRAP_PHSTORE_GATE_FENCED:
 		TALLOC_FREE(both);
 		return NULL;
 	}
@@ -125,6 +155,7 @@ struct db_phstore_do_locked_state {
 	struct db_context *db;
 	void (*fn)(struct db_record *rec, TDB_DATA value, void *private_data);
 	void *private_data;
+	enum dbwrap_phstore_gate gate;
 };
 
 static void db_phstore_do_locked_fn(struct db_record *base_rec,
@@ -132,15 +163,25 @@ static void db_phstore_do_locked_fn(struct db_record *base_rec,
 				    void *private_data)
 {
 	struct db_phstore_do_locked_state *state = private_data;
+	struct db_phstore_ctx *ctx = db_phstore_ctx_of(state->db);
 	struct db_phstore_rec prec = {};
 	struct db_record rec = {};
 	TDB_DATA our_value = {};
 
+	state->gate = dbwrap_phstore_gate_enter(ctx);
+	if (state->gate == DBWRAP_PHSTORE_GATE_CLOSED ||
+	    state->gate == DBWRAP_PHSTORE_GATE_FENCED)
+	{
+		return;
+	}
 	db_phstore_rec_init(&rec, &prec, state->db, base_rec, value);
 	our_value = rec.value;
 	rec.value = tdb_null;
 
 	state->fn(&rec, our_value, state->private_data);
+	if (state->gate == DBWRAP_PHSTORE_GATE_ENTERED) {
+		dbwrap_phstore_gate_leave();
+	}
 }
 
 static NTSTATUS db_phstore_do_locked(struct db_context *db,
@@ -156,9 +197,24 @@ static NTSTATUS db_phstore_do_locked(struct db_context *db,
 		.fn = fn,
 		.private_data = private_data,
 	};
+	NTSTATUS status;
+	bool ok;
 
-	return dbwrap_do_locked(
-		ctx->base, key, db_phstore_do_locked_fn, &state);
+	do {
+		status = dbwrap_do_locked(
+			ctx->base, key, db_phstore_do_locked_fn, &state);
+		if (!NT_STATUS_IS_OK(status)) {
+			return status;
+		}
+		ok = state.gate == DBWRAP_PHSTORE_GATE_CLOSED &&
+		     dbwrap_phstore_gate_wait(ctx);
+	} while (ok);
+	if (state.gate == DBWRAP_PHSTORE_GATE_CLOSED ||
+	    state.gate == DBWRAP_PHSTORE_GATE_FENCED)
+	{
+		return NT_STATUS_FILE_NOT_AVAILABLE;
+	}
+	return NT_STATUS_OK;
 }
 
 struct db_phstore_parse_state {

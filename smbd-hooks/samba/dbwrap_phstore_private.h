@@ -70,6 +70,7 @@ struct db_phstore_ctx *db_phstore_ctx_new(TALLOC_CTX *mem_ctx,
 					  const char *name);
 
 bool dbwrap_phstore_table_config(struct db_phstore_ctx *ctx);
+bool dbwrap_phstore_has_sink(void);
 struct phstore *dbwrap_phstore_store(bool rdonly);
 bool dbwrap_phstore_serves_client(void);
 /* The store is open to be read: a tool, which does not see the gate */
@@ -102,6 +103,24 @@ void dbwrap_phstore_covered(const struct db_phstore_ctx *ctx, uint64_t lsn);
 enum phstore_err dbwrap_phstore_sync(void);
 /* seconds to wait for the node to be a member of an active epoch */
 uint32_t dbwrap_phstore_gate_timeout(void);
+uint64_t dbwrap_phstore_generation(void);
+/* Waits until phstored has filled the store; without a sink: at once. */
+bool dbwrap_phstore_complete(struct phstore *store, uint64_t *epoch);
+
+/* dbwrap_phstore_gate.c, not in a cluster */
+
+enum dbwrap_phstore_gate {
+	DBWRAP_PHSTORE_GATE_NONE,	/* the store is not open */
+	DBWRAP_PHSTORE_GATE_ENTERED,	/* to be left */
+	DBWRAP_PHSTORE_GATE_CLOSED,	/* let go of the record, wait */
+	DBWRAP_PHSTORE_GATE_FENCED,	/* this process is of no use */
+};
+/* With a record's lock held, before it is handed out. */
+enum dbwrap_phstore_gate dbwrap_phstore_gate_enter(
+	struct db_phstore_ctx *ctx);
+void dbwrap_phstore_gate_leave(void);
+/* With no lock held. False: given up. */
+bool dbwrap_phstore_gate_wait(struct db_phstore_ctx *ctx);
 
 /* dbwrap_phstore_inflight.c */
 

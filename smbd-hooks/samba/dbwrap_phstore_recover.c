@@ -354,6 +354,8 @@ bool dbwrap_phstore_recover(struct db_phstore_ctx *ctx, int tdb_flags)
 	TDB_DATA value = {};
 	TDB_DATA dbufs[2];
 	char *now = NULL;
+	uint64_t before = 0;
+	uint64_t after = 0;
 	NTSTATUS status;
 	bool ok = false;
 
@@ -373,7 +375,8 @@ bool dbwrap_phstore_recover(struct db_phstore_ctx *ctx, int tdb_flags)
 		ok = true;
 		if (!strequal(ctx->table, "smbXsrv_open_global")) {
 			store = dbwrap_phstore_store(false);
-			ok = (store != NULL);
+			ok = store != NULL &&
+			     dbwrap_phstore_complete(store, &before);
 		}
 		goto done;
 	}
@@ -382,12 +385,24 @@ bool dbwrap_phstore_recover(struct db_phstore_ctx *ctx, int tdb_flags)
 	if (store == NULL) {
 		goto done;
 	}
+	ok = dbwrap_phstore_complete(store, &before);
+	if (!ok) {
+		goto done;
+	}
 	ok = db_phstore_import(ctx, store, tdb_flags);
 	if (!ok) {
 		goto done;
 	}
 	ok = db_phstore_copy(ctx, store);
 	if (!ok) {
+		goto done;
+	}
+	/* phstored fills the store anew when it starts: not beside us */
+	ok = dbwrap_phstore_complete(store, &after);
+	if (!ok || before != after) {
+		ok = false;
+		DBG_ERR("phstore: the store was filled while %s was restored "
+			"from it. Start smbd again.\n", ctx->table);
 		goto done;
 	}
 

@@ -11,15 +11,17 @@
  * smb.conf, all in [global]; a value that is not understood is refused,
  * never replaced by a default:
  *
- *   phstore:backend             local | none (none: upstream's own storage);
- *                               in a cluster ctdb | none, and none if not set
+ *   phstore:backend             local | rados | none (none: upstream's own
+ *                               storage); in a cluster ctdb | rados | none,
+ *                               and none if not set
  *   phstore:path                <state directory>/phstore
- *   phstore:durability          sync | local, in a cluster also replicated
+ *   phstore:durability          sync | local, in a cluster also replicated;
+ *                               with rados sync and replicated are the same
  *   phstore:durability.<table>  the same, for one table
  *   phstore:segment size        bytes, K and M are understood
  *   phstore:allow volatile      no | yes: the store may lie on a tmpfs
  *   phstore:barrier timeout     seconds, 60
- *   phstore:gate timeout        seconds, 20, in a cluster
+ *   phstore:gate timeout        seconds, 20, with phstored
  */
 
 #include "includes.h"
@@ -45,6 +47,8 @@ static struct {
 	struct dbwrap_phstore_progress progress;
 	uint32_t gate_timeout_sec;
 	bool rdonly;
+	/* not in a cluster: what the volatile databases were filled in */
+	uint64_t generation;
 	pid_t opener;
 	void (*fatal_fn)(const char *reason);
 	pid_t fatal_pid;
@@ -60,6 +64,17 @@ static const char *db_phstore_param(const char *option, const char *def)
 static const char *db_phstore_backend(void)
 {
 	return db_phstore_param("backend", lp_clustering() ? "none" : "local");
+}
+
+/* Its log is shipped by phstored, which opens and closes the gate. */
+bool dbwrap_phstore_has_sink(void)
+{
+	return !strequal(db_phstore_backend(), "local");
+}
+
+static bool db_phstore_is_rados(void)
+{
+	return strequal(db_phstore_backend(), "rados");
 }
 
 bool dbwrap_phstore_wanted_ctdb(uint64_t dbwrap_flags)
@@ -94,20 +109,22 @@ static bool db_phstore_durability(const char *option,
 		return true;
 	}
 	if (strequal(val, "sync")) {
-		*durability = PHSTORE_CLASS_SYNC;
+		/* RADOS answers when it is on disks, others' than ours */
+		*durability = db_phstore_is_rados() ?
+			      PHSTORE_CLASS_REPLICATED : PHSTORE_CLASS_SYNC;
 		return true;
 	}
 	if (strequal(val, "local")) {
 		*durability = PHSTORE_CLASS_LOCAL;
 		return true;
 	}
-	if (strequal(val, "replicated") && lp_clustering()) {
+	if (strequal(val, "replicated") && dbwrap_phstore_has_sink()) {
 		*durability = PHSTORE_CLASS_REPLICATED;
 		return true;
 	}
 	DBG_ERR("smb.conf: phstore:%s = %s is not understood, "
 		"use sync%s or local\n", option, val,
-		lp_clustering() ? ", replicated" : "");
+		dbwrap_phstore_has_sink() ? ", replicated" : "");
 	return false;
 }
 
@@ -118,11 +135,11 @@ bool dbwrap_phstore_table_config(struct db_phstore_ctx *ctx)
 	char *option = NULL;
 	bool ok;
 
-	ok = strequal(backend, want);
+	ok = strequal(backend, want) || db_phstore_is_rados();
 	if (!ok) {
 		DBG_ERR("smb.conf: phstore:backend = %s is not understood "
-			"with clustering = %s, use %s or none. Persistent "
-			"handles can not be served.\n",
+			"with clustering = %s, use %s, rados or none. "
+			"Persistent handles can not be served.\n",
 			backend, lp_clustering() ? "yes" : "no", want);
 		return false;
 	}
@@ -332,7 +349,6 @@ static void db_phstore_report(struct phstore *store, const char *path)
 struct phstore *dbwrap_phstore_store(bool rdonly)
 {
 	struct phstore_open_options opts = {
-		.backend = "local",
 		.become_owner = db_phstore_become_owner,
 		.unbecome_owner = db_phstore_unbecome_owner,
 		.log_fn = db_phstore_log,
@@ -362,14 +378,13 @@ struct phstore *dbwrap_phstore_store(bool rdonly)
 		return NULL;
 	}
 	path = db_phstore_param("path", def_path);
-	if (lp_clustering()) {
-		opts.backend = db_phstore_backend();
-	}
+	opts.backend = db_phstore_is_rados() ? "rados" :
+		       dbwrap_phstore_has_sink() ? "ctdb" : "local";
 
 	become_root();
 	if (rdonly) {
 		opts.flags |= PHSTORE_OPEN_RDONLY;
-	} else if (!lp_clustering()) {
+	} else if (!dbwrap_phstore_has_sink()) {
 		opts.flags |= PHSTORE_OPEN_CREATE;
 		ret = mkdir(path, 0700);
 		if (ret != 0 && errno != EEXIST) {
@@ -384,9 +399,10 @@ struct phstore *dbwrap_phstore_store(bool rdonly)
 		DBG_ERR("phstore: can not open %s: %s (%s). Persistent "
 			"handles can not be served.%s\n",
 			path, phstore_strerror(err), phstore_last_error(),
-			(lp_clustering() && err == PHSTORE_ERR_NO_STORE) ?
-			" In a cluster phstored makes the store: start it "
-			"first, with the same path." : "");
+			(dbwrap_phstore_has_sink() &&
+			 err == PHSTORE_ERR_NO_STORE) ?
+			" phstored makes this store: start it first, with "
+			"the same path." : "");
 		TALLOC_FREE(def_path);
 		return NULL;
 	}
@@ -518,6 +534,38 @@ NTSTATUS dbwrap_phstore_room(void)
 	return dbwrap_phstore_map_err(err);
 }
 
+/*
+ * Which life of this node the volatile databases belong to. 0: a store that
+ * is this machine's only, or a cluster, where each record knows.
+ */
+uint64_t dbwrap_phstore_generation(void)
+{
+	return lp_clustering() ? 0 : global.generation;
+}
+
+/* Before the volatile databases are filled: the store must be complete. */
+bool dbwrap_phstore_complete(struct phstore *store, uint64_t *epoch)
+{
+	struct phstore_gate gate = {};
+	NTSTATUS status;
+	bool has_sink;
+
+	*epoch = 0;
+	status = dbwrap_phstore_ready();
+	if (!NT_STATUS_IS_OK(status)) {
+		return false;
+	}
+	has_sink = phstore_gate_get(store, &gate);
+	if (!has_sink) {
+		return true;
+	}
+	*epoch = gate.epoch;
+	if (global.generation == 0) {
+		global.generation = gate.generation;
+	}
+	return gate.open && global.generation == gate.generation;
+}
+
 uint32_t dbwrap_phstore_gate_timeout(void)
 {
 	return global.gate_timeout_sec;
@@ -529,9 +577,7 @@ NTSTATUS dbwrap_phstore_ready(void)
 	struct phstore_ship_state st = {};
 	enum phstore_err err;
 
-	if (store == NULL || !lp_clustering() ||
-	    phstore_gate_is_open(store))
-	{
+	if (store == NULL || phstore_gate_is_open(store)) {
 		return NT_STATUS_OK;
 	}
 	err = phstore_gate_wait(store, global.gate_timeout_sec * 1000);
@@ -539,9 +585,9 @@ NTSTATUS dbwrap_phstore_ready(void)
 		return NT_STATUS_OK;
 	}
 	err = phstore_ship_get_state(store, &st);
-	DBG_ERR("phstore: this node takes no part in the cluster's store: "
-		"%s. Files can not be opened or locked.\n",
-		(err != PHSTORE_OK) ? phstore_strerror(err) :
+	DBG_ERR("phstore: this node takes no part in its store: %s. Files "
+		"can not be opened or locked.\n",
+		(err != PHSTORE_OK) ? "phstored was never started with it" :
 		!st.attached ? "phstored does not run" : st.reason);
 	return NT_STATUS_FILE_NOT_AVAILABLE;
 }

@@ -9,7 +9,8 @@
 #
 # Its rules:
 # - Everything lies below one work folder: configuration, keys, data, logs.
-# - Every daemon listens on 127.0.0.1 only.
+# - Every daemon listens on 127.0.0.1 only, or on one address of a network
+#   namespace (tests/cluster/netns.py), for nodes in others.
 # - A daemon is a child with a session of its own; it is known by pid and
 #   start time, never found by name. Unless detached (`make ceph`), it dies
 #   with the process that made it, however that ends.
@@ -64,9 +65,9 @@ def build_dir():
                                           os.path.join(TOP, "build-ceph")))
 
 
-def free_port():
+def free_port(address="127.0.0.1"):
     with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
+        s.bind((address, 0))
         return s.getsockname()[1]
 
 
@@ -98,9 +99,9 @@ def scratch(tag):
 CONF = """# written by tests/ceph/cephlab.py; edits are lost at the next start
 [global]
 fsid = {fsid}
-mon_host = v2:127.0.0.1:{port}/0
-public_addr = 127.0.0.1
-cluster_addr = 127.0.0.1
+mon_host = v2:{address}:{port}/0
+public_addr = {address}
+cluster_addr = {address}
 ms_bind_msgr1 = false
 auth_cluster_required = cephx
 auth_service_required = cephx
@@ -171,7 +172,7 @@ class CephLab:
 
     def __init__(self, folder=None, osds=3, size=3, min_size=2, mds=False,
                  mgr=False, with_class=True, detached=False,
-                 block_size=2 << 30):
+                 block_size=2 << 30, address="127.0.0.1"):
         self.dir = os.path.abspath(folder or scratch("lab"))
         self.osds = osds
         self.size = size
@@ -181,6 +182,7 @@ class CephLab:
         self.with_class = with_class
         self.detached = detached
         self.block_size = block_size
+        self.address = address
         self.conf = os.path.join(self.dir, "ceph.conf")
         self.procs = {}         # "osd.0": (pid, start time)
         self.children = {}      # "osd.0": Popen
@@ -316,9 +318,10 @@ class CephLab:
             raise LabError("%s has a cluster already" % self.dir)
         for name in ("log", "mon", "mds", "mgr"):
             os.makedirs(os.path.join(self.dir, name))
-        fsid, port = str(uuid.uuid4()), free_port()
+        fsid, port = str(uuid.uuid4()), free_port(self.address)
         with open(self.conf, "w") as f:
             f.write(CONF.format(fsid=fsid, port=port, dir=self.dir,
+                                address=self.address,
                                 sockets=self.make_sockets(),
                                 size=self.size, min_size=self.min_size,
                                 block_size=self.block_size))
@@ -326,7 +329,7 @@ class CephLab:
         self.make_keys()
         monmap = os.path.join(self.dir, "monmap")
         self.tool("monmaptool", "--create", "--clobber", "--fsid", fsid,
-                  "--addv", "a", "[v2:127.0.0.1:%d]" % port,
+                  "--addv", "a", "[v2:%s:%d]" % (self.address, port),
                   "--set-min-mon-release", "pacific", monmap)
         self.tool("ceph-mon", "-c", self.conf, "-i", "a", "--mkfs",
                   "--monmap", monmap, "--keyring",

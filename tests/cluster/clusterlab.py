@@ -99,6 +99,9 @@ SMB_CONF = """# written by tests/cluster/clusterlab.py
 	phstore:path = {store}
 """
 
+# Storages with a phstored on each node. For rados see tests/ceph/smblab.py.
+SHIPPED = ("ctdb", "rados")
+
 # The event script of the lab for addresses; ctdb's own reads /sys, which
 # knows nothing of namespaces. In test mode ctdbd tells nobody that an address
 # has moved (ARP), so clients would try the old node for half a minute.
@@ -291,7 +294,7 @@ class Node:
             "%s=%s\n" % item for item in c.tunables.items()))
         write(self.dir, "events/legacy/10.addresses.script", ADDRESSES,
               0o755)
-        if c.backend == "ctdb":
+        if c.backend in SHIPPED:
             target = os.path.join(self.dir, "events/legacy",
                                   "55.phstore.script")
             shutil.copy(os.path.join(phlab.TOP, "events/phstore.script"),
@@ -311,7 +314,7 @@ class Node:
         self.spawn("ctdbd", os.path.join(self.cluster.bin, "ctdbd"), "-i")
 
     def start_phstored(self):
-        if self.cluster.backend == "ctdb":
+        if self.cluster.backend in SHIPPED:
             self.spawn("phstored", *self.cluster.phstored_argv(self))
 
     def restart_phstored(self):

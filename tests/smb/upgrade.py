@@ -124,7 +124,7 @@ def test_refused(server):
     server.backend = "local"
     for line in ("phstore:durability = fast",
                  "phstore:durability.locking = fast",
-                 "phstore:backend = rados",
+                 "phstore:backend = floppy",
                  "phstore:segment size = 1K",
                  "phstore:allow volatile = maybe",
                  "phstore:barrier timeout = 0",

@@ -1,0 +1,187 @@
+# smbd on the backend rados: nodes of one smbd and one phstored each
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# What it is: a Node is a private smbd (tests/lab/phlab.py) with a phstored of
+# its own, on a store in a Ceph lab. Several nodes share the files and the
+# store's namespace; without ctdb one of them serves at a time. It can lose
+# its daemons, all of its processes, and its local store. A Cluster is the
+# cluster lab (tests/cluster/clusterlab.py) on such a store: Ceph lives in the
+# hub's network, beside the clients.
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+sys.path.insert(0, os.path.join(HERE, "..", "lab"))
+sys.path.insert(0, os.path.join(HERE, "..", "cluster"))
+import cephlab
+import clusterlab
+import phlab
+
+
+class Phstored:
+    """One phstored with the sink rados."""
+
+    def __init__(self, folder, store, path, node, lines=()):
+        self.store = store
+        self.conf = os.path.join(folder, "phstored.conf")
+        self.log = os.path.join(folder, "log.phstored")
+        self.p = None
+        os.makedirs(folder, exist_ok=True)
+        os.makedirs(os.path.dirname(store), exist_ok=True)
+        with open(self.conf, "w") as f:
+            f.write("store = %s\nsink = rados\ncluster = lab\nnode = %d\n"
+                    "rados store = %s\n%s" %
+                    (store, node, path, "".join(l + "\n" for l in lines)))
+
+    def start(self, wait=True):
+        with open(self.log, "ab") as out:
+            self.p = subprocess.Popen(
+                [os.path.join(cephlab.build_dir(), "phstored"), "--config",
+                 self.conf], stdout=out, stderr=out)
+        if wait:
+            self.wait_open()
+
+    def is_open(self):
+        r = subprocess.run(
+            [os.path.join(cephlab.build_dir(), "phstore"), "--store",
+             self.store, "gate", "wait", "0"], capture_output=True)
+        return r.returncode == 0
+
+    def wait_open(self, seconds=120.0):
+        limit = time.monotonic() + seconds
+        while not self.is_open():
+            if self.p.poll() is not None or time.monotonic() > limit:
+                raise cephlab.LabError("phstored does not open the gate:\n" +
+                                       self.tail())
+            time.sleep(0.02)
+
+    def tail(self, lines=20):
+        with open(self.log, errors="replace") as f:
+            return "".join(f.readlines()[-lines:])
+
+    def status(self):
+        """The daemon's own words, as `phstore status` shows them."""
+        import json
+        import socket
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(60)
+            s.connect(os.path.join(self.store, "phstored.sock"))
+            s.sendall(b"status\n")
+            text = b""
+            while True:
+                part = s.recv(65536)
+                if not part:
+                    return json.loads(text)
+                text += part
+
+    def end(self, sig=signal.SIGTERM):
+        if self.p is None:
+            return None
+        if self.p.poll() is None:
+            self.p.send_signal(signal.SIGCONT)
+            self.p.send_signal(sig)
+        try:
+            code = self.p.wait(timeout=100)
+        except subprocess.TimeoutExpired:
+            self.p.kill()
+            code = self.p.wait()
+        self.p = None
+        return code
+
+
+class Node(phlab.SmbServer):
+    """One machine: smbd, phstored, a local store that may be lost."""
+
+    def __init__(self, folder, path, number=0, like=None, lines=(), **kw):
+        super().__init__(folder, backend="rados", **kw)
+        if like is not None:
+            # the same server to its clients: files, accounts, its SID
+            self.share = like.share
+            os.makedirs(os.path.join(self.dir, "private"), mode=0o755)
+            for name in ("passdb.tdb", "secrets.tdb"):
+                shutil.copy(os.path.join(like.dir, "private", name),
+                            os.path.join(self.dir, "private", name))
+        self.daemon = Phstored(self.dir, self.store, path, number, lines)
+
+    def start_all(self):
+        self.daemon.start()
+        self.start()
+        return self
+
+    def stop_all(self):
+        self.stop()
+        return self.daemon.end()
+
+    def lose_power(self, lose_store=False):
+        """SIGKILL to everything of this node, its store may go as well."""
+        self.kill9_all()
+        self.daemon.end(signal.SIGKILL)
+        if lose_store:
+            shutil.rmtree(self.store)
+
+    def pause(self):
+        for pid in self.pids() + [self.daemon.p.pid]:
+            phlab.signal_pid(pid, signal.SIGSTOP)
+
+    def resume(self):
+        for pid in self.pids() + [self.daemon.p.pid]:
+            phlab.signal_pid(pid, signal.SIGCONT)
+
+    def end_all(self):
+        """However the test ended."""
+        self.kill9_all()
+        self.daemon.end(signal.SIGKILL)
+
+
+HUB = "10.77.0.254"
+
+
+class Cluster(clusterlab.Cluster):
+    """Nodes with ctdb, phstored and smbd, on one store in RADOS."""
+
+    def __init__(self, workdir, lines=(), osds=3, **kw):
+        super().__init__(workdir, backend="rados", **kw)
+        self.lines = list(lines)
+        self.osds = osds
+        self.lab = None
+        self.path = None
+
+    def start(self):
+        if self.lab is None:
+            # in the hub by now
+            self.lab = cephlab.CephLab(cephlab.scratch("smb"),
+                                       osds=self.osds, address=HUB)
+            self.lab.start()
+            self.path = self.lab.path(namespace="cluster", timeout=60)
+        super().start()
+
+    def down(self):
+        super().down()
+        if self.lab is not None:
+            self.lab.stop()
+
+    def phstored_argv(self, node):
+        argv = [os.path.join(cephlab.build_dir(), "phstored"),
+                "--store", node.store, "--sink", "rados", "--node",
+                str(node.pnn), "--rados-store", self.path, "--ctdb-socket",
+                os.path.join(node.dir, "run/ctdbd.socket")]
+        return argv + self.lines
+
+
+def need_cluster():
+    need()
+    clusterlab.need_cluster()
+
+
+def need(knobs=False):
+    why = cephlab.missing()
+    if why:
+        raise phlab.Skip(why)
+    phlab.need_local_backend(knobs)
