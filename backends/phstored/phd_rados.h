@@ -36,7 +36,7 @@ struct phd_flight {
 
 enum phd_rados_phase {
 	PHD_RADOS_IDLE,		/* in no epoch */
-	PHD_RADOS_DRAIN,	/* an attempt: what is under way is waited for */
+	PHD_RADOS_DRAIN,	/* an attempt: what is under way ends */
 	PHD_RADOS_JOINED,	/* nothing of ours is under way */
 	PHD_RADOS_ACTIVE,
 };
