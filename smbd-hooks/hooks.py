@@ -388,7 +388,9 @@ NTSTATUS phstore_open_do_locked(uint32_t id,
 
     hook("cleanupd-include", "source3/smbd/smbd_cleanupd.c",
          "after", '#include "source3/smbd/smbXsrv_open.h"',
-         '#include "source3/smbd/phstore_open.h"'),
+         '''
+#include "source3/smbd/phstore_open.h"
+#include "lib/dbwrap/dbwrap_phstore.h"'''),
 
     hook("cleanupd-skip", "source3/smbd/smbd_cleanupd.c",
          "before", "rec = talloc_zero(state, struct cleanup_rec);", """
@@ -405,6 +407,50 @@ NTSTATUS phstore_open_do_locked(uint32_t id,
 		state->op->global->file_id = state->result->file_id;
 		state->op->global->name_hash = state->result->name_hash;
 """),
+
+    # A node died: who walks for the cluster looks for its handles, and for
+    # those its scavenger had timers for
+    hook("cleanupd-epoch", "source3/smbd/smbd_cleanupd.c",
+         "before", "static NTSTATUS cleanup_ph("
+         "struct smbd_cleanupd_state *state)", """
+static NTSTATUS cleanup_ph(struct smbd_cleanupd_state *state);
+
+static void phstore_cleanupd_look(struct tevent_context *ev,
+				  struct tevent_timer *te,
+				  struct timeval now,
+				  void *private_data)
+{
+	struct smbd_cleanupd_state *state = talloc_get_type_abort(
+		private_data, struct smbd_cleanupd_state);
+	static uint64_t seen;
+	uint64_t epoch = dbwrap_phstore_epoch();
+	NTSTATUS status;
+
+	if (epoch != 0 && epoch != seen) {
+		seen = epoch;
+		status = cleanup_ph(state);
+		if (!NT_STATUS_IS_OK(status)) {
+			seen = 0;
+		}
+	}
+	(void)tevent_add_timer(ev,
+			       state,
+			       timeval_current_ofs(1, 0),
+			       phstore_cleanupd_look,
+			       state);
+}
+
+"""),
+
+    hook("cleanupd-epoch-begin", "source3/smbd/smbd_cleanupd.c",
+         "after", "state->got_glock = true;", """
+	if (lp_clustering()) {
+		phstore_cleanupd_look(messaging_tevent_context(state->msg),
+				      NULL,
+				      timeval_zero(),
+				      state);
+	}
+""", scope="function smbd_cleanupd_got_glock"),
 
     # A handle's time is over: its delete-on-close happens
     hook("expire-begin", "source3/smbd/scavenger.c",
@@ -478,4 +524,44 @@ NTSTATUS phstore_open_do_locked(uint32_t id,
 		}
 	}
 """, scope="function smb2srv_open_lookup_replay_cache"),
+
+    # A lease break the client had not acknowledged when its smbd died is
+    # sent once more. Upstream asserts that there is none
+    hook("lease-include", "source3/smbd/durable.c",
+         "after", '#include "locking/leases_db.h"',
+         '#include "smbd/phstore_open.h"'),
+
+    hook("lease-break-again", "source3/smbd/durable.c",
+         "before", "SMB_ASSERT(current_state == breaking_to_requested);", """
+		if (current_state != breaking_to_requested) {
+			if (phstore_lease_is_held(fsp, &e->lease_key)) {
+				/* another handle with the lease was first */
+				goto fsp_lease;
+			}
+			breaking_to_requested = current_state;
+			status = leases_db_set(&e->client_guid,
+					       &e->lease_key,
+					       current_state,
+					       breaking,
+					       breaking_to_requested,
+					       breaking_to_required,
+					       lease_version,
+					       epoch);
+			if (!NT_STATUS_IS_OK(status)) {
+				return status;
+			}
+		}
+""", scope="function vfs_default_durable_reconnect_lease"),
+
+    hook("lease-mask-include", "source3/smbd/smb2_tcon.c",
+         "after", '#include "smbd/smbXsrv_session.h"',
+         '#include "smbd/phstore_open.h"'),
+
+    hook("lease-mask", "source3/smbd/smb2_tcon.c",
+         "after", "tcon->smb_max_lease_mask = "
+         "smb2_util_lease_state(lease_mask);", """
+	if (phstore_lease_all(tcon)) {
+		tcon->smb_max_lease_mask = smb2_util_lease_state("RWH");
+	}
+"""),
 ]

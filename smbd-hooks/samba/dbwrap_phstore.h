@@ -94,6 +94,9 @@ bool dbwrap_phstore_wanted_ctdb(uint64_t dbwrap_flags);
  */
 NTSTATUS dbwrap_phstore_ready(void);
 
+/** @brief The active epoch this node is a member of, 0: none, no cluster. */
+uint64_t dbwrap_phstore_epoch(void);
+
 struct tevent_context;
 struct messaging_context;
 struct ctdbd_connection;

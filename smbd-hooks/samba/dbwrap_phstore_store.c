@@ -592,6 +592,21 @@ NTSTATUS dbwrap_phstore_ready(void)
 	return NT_STATUS_FILE_NOT_AVAILABLE;
 }
 
+uint64_t dbwrap_phstore_epoch(void)
+{
+	struct phstore_gate gate = {};
+	bool ok;
+
+	if (global.progress.store == NULL || !lp_clustering()) {
+		return 0;
+	}
+	ok = phstore_gate_get(global.progress.store, &gate);
+	if (!ok || !gate.open) {
+		return 0;
+	}
+	return gate.epoch;
+}
+
 void dbwrap_phstore_covered(const struct db_phstore_ctx *ctx, uint64_t lsn)
 {
 	if (ctx->durability == PHSTORE_CLASS_LOCAL) {

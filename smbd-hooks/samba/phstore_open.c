@@ -21,6 +21,7 @@
 #include "smbd/globals.h"
 #include "smbd/smbXsrv_open.h"
 #include "dbwrap/dbwrap.h"
+#include "lib/dbwrap/dbwrap_phstore.h"
 #include "librpc/gen_ndr/ndr_misc.h"
 #include "librpc/gen_ndr/ndr_smbXsrv.h"
 #include "smbd/phstore_open.h"
@@ -244,4 +245,32 @@ void phstore_open_locked(struct smbXsrv_open *op)
 		DBG_ERR("phstore: a lock sequence number is not stored: %s\n",
 			nt_errstr(status));
 	}
+}
+
+bool phstore_lease_is_held(struct files_struct *fsp,
+			   const struct smb2_lease_key *key)
+{
+	struct files_struct *other = NULL;
+
+	other = file_find_one_fsp_from_lease_key(fsp->conn->sconn, key);
+	return other != NULL && other != fsp;
+}
+
+bool phstore_lease_all(const struct smbXsrv_tcon *tcon)
+{
+	const char *mask = NULL;
+	bool is_ours;
+
+	if (!(tcon->capabilities & SMB2_SHARE_CAP_CONTINUOUS_AVAILABILITY) ||
+	    (tcon->capabilities & SMB2_SHARE_CAP_SCALEOUT))
+	{
+		return false;
+	}
+	is_ours = dbwrap_phstore_wanted(DBWRAP_FLAG_PER_REC_PERSISTENT);
+	if (!is_ours) {
+		return false;
+	}
+	mask = lp_parm_const_string(
+		SNUM(tcon->compat), "smb3 ca", "max lease mask", NULL);
+	return mask == NULL;
 }

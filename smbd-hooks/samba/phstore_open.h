@@ -14,6 +14,8 @@ struct smbXsrv_open_global;
 struct files_struct;
 struct messaging_context;
 struct share_mode_lock;
+struct smb2_lease_key;
+struct smbXsrv_tcon;
 
 /* smbXsrv_open.c: its own functions, for us */
 NTSTATUS phstore_open_store(struct db_record *rec,
@@ -53,6 +55,16 @@ uint32_t phstore_open_created(struct db_context *db,
 
 /** @brief Keep a LOCK's or UNLOCK's sequence number with its open. */
 void phstore_open_locked(struct smbXsrv_open *op);
+
+/** @brief Has this smbd another handle with the lease? */
+bool phstore_lease_is_held(struct files_struct *fsp,
+			   const struct smb2_lease_key *key);
+
+/**
+ * @brief May this share grant all leases? Unless smb.conf says otherwise, a
+ * continuously available failover share on one machine may.
+ */
+bool phstore_lease_all(const struct smbXsrv_tcon *tcon);
 
 /* phstore_expire.c: a handle's time is over */
 

@@ -200,6 +200,7 @@ class Connection:
         self.preauth = b"\0" * 64
         self.pending = {}
         self.breaks = []
+        self.ack_breaks = True
         self.server_capabilities = 0
         self.received = b""
         try:
@@ -337,7 +338,7 @@ class Connection:
         key = message[72:88]
         current, new = struct.unpack_from("<II", message, 88)
         self.breaks.append((key, current, new))
-        if flags & 1:
+        if flags & 1 and self.ack_breaks:
             # 2.2.24.2
             self.send(OPLOCK_BREAK, struct.pack(
                 "<HHI16sIQ", 36, 0, 0, key, new, 0), self.any_tree)
@@ -481,6 +482,7 @@ class Open:
         self.persistent = False
         self.timeout_msec = 0
         self.lease_state = 0
+        self.lease_epoch = 0
         self.create_action = None
         self.size = 0
 
@@ -546,12 +548,18 @@ class Tree:
             return []
         return [(b"RqLs", struct.pack("<16sIIQ16sHH", op.lease_key,
                                       op.lease_wanted, 0, 0, b"\0" * 16,
-                                      0, 0))]
+                                      op.lease_epoch, 0))]
 
-    def reconnect_send(self, old, persistent=True):
-        """Ask for a handle that was lost: DH2C (2.2.13.2.12)."""
+    def reconnect_send(self, old, persistent=True, claim=None):
+        """
+        Ask for a handle that was lost: DH2C (2.2.13.2.12). claim: lease
+        state and epoch the client believes to have; else what it once asked
+        for.
+        """
         op = Open(old.name, old.access, old.share, old.create_guid,
                   old.lease_key, old.lease_wanted, old.options)
+        if claim is not None:
+            op.lease_wanted, op.lease_epoch = claim
         contexts = [(b"DH2C", struct.pack(
             "<16s16sI", old.file_id, old.create_guid,
             DH_PERSISTENT if persistent else 0))]
@@ -582,6 +590,8 @@ class Tree:
         if b"RqLs" in contexts:
             op.lease_state = struct.unpack_from("<I", contexts[b"RqLs"],
                                                 16)[0]
+            op.lease_epoch = struct.unpack_from("<H", contexts[b"RqLs"],
+                                                48)[0]
         return op
 
     def create(self, name, **kwargs):

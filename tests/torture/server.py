@@ -92,7 +92,8 @@ SHARES = (
     ("ca_fo", DURABLE +
      "\tsmb3 share cap:CLUSTER = yes\n"
      "\tsmb3 share cap:SCALE OUT = no\n"
-     "\tcontinuous availability = yes\n"),
+     "\tcontinuous availability = yes\n"
+     "\tsmb3 ca:max lease mask = R\n"),
     ("ca_fo_max_rwh", DURABLE +
      "\tsmb3 share cap:CLUSTER = yes\n"
      "\tsmb3 share cap:SCALE OUT = no\n"
