@@ -39,6 +39,8 @@
 
 /* Stop reading the log when so much is on its way. */
 #define SHIP_BYTES_MAX (16 * 1024 * 1024)
+/* How long status waits for the shards' own counts. */
+#define STATS_MS 1000
 /* Deletions after which a new epoch begins, so that tombstones can go. */
 #define PRUNE_AFTER 10000
 
@@ -556,6 +558,8 @@ static void rados_status(struct phd *phd, struct phd_json *json)
 {
 	struct phd_rados *r = rados_of(phd);
 	struct phstore_rados_stat st = {};
+	struct phr_class_stats in_pool = {};
+	enum phstore_err err = PHSTORE_ERR_NOT_SUPPORTED;
 
 	if (r->engine != NULL) {
 		pthread_mutex_lock(&r->engine->mutex);
@@ -577,6 +581,19 @@ static void rados_status(struct phd *phd, struct phd_json *json)
 	phd_json_u64(json, "resent", st.num_resent);
 	phd_json_u64(json, "pruned", st.num_pruned);
 	phd_rados_group_status(r, json);
+	if (r->engine != NULL) {
+		err = phr_class_stats(&r->conn, STATS_MS, &in_pool);
+	}
+	if (err != PHSTORE_OK) {
+		return;
+	}
+	phd_json_begin(json, "in_pool", '{');
+	phd_json_u64(json, "records", in_pool.records);
+	phd_json_u64(json, "tombstones", in_pool.tombstones);
+	phd_json_u64(json, "bytes", in_pool.bytes);
+	phd_json_u64(json, "intents", in_pool.intents);
+	phd_json_u64(json, "writer_entries", in_pool.writers);
+	phd_json_end(json, '}');
 }
 
 static char *rados_command(struct phd *phd, TALLOC_CTX *mem_ctx,

@@ -12,6 +12,7 @@
  *                    operations; what to do when it was refused
  *   rados_scan.c     reading
  *   rados_prune.c    tombstones that may go
+ *   rados_stats.c    counting
  *   rados_group.c    several nodes: the epoch they are in
  *   rados_stage.c    from a transaction to what the engine does
  *   rados.c          struct phstore_backend_ops
@@ -290,6 +291,18 @@ enum phstore_err phr_prune(struct phr_conn *c, struct phr_engine *e);
  */
 enum phstore_err phr_prune_below(struct phr_conn *c, struct phr_engine *e,
 				 uint64_t epoch);
+
+/* rados_stats.c */
+struct phr_class_stats {
+	uint64_t records;
+	uint64_t tombstones;
+	uint64_t bytes;		/* of records, with their headers */
+	uint64_t intents;
+	uint64_t writers;	/* entries of writers, in all shards */
+};
+/* All shards; NOT_SUPPORTED without the class. */
+enum phstore_err phr_class_stats(struct phr_conn *c, uint32_t timeout_ms,
+				 struct phr_class_stats *st);
 
 /* What is known of a key: staged by this handle, or stored. */
 struct phr_seen {

@@ -525,6 +525,39 @@ class World:
         checker.conn.logoff()
         checker.drop()
 
+    def check_dump(self, server):
+        """The store holds what is open, and nothing else."""
+        if not server.has_phstore():
+            return
+        opens = {}
+        for w in self.workers:
+            for h in w.handles:
+                opens[h.op.persistent_id] = (h.name, h.locks)
+        stored = {}
+        stored_locks = {}
+        for rec in server.phstore_json("dump")["records"]:
+            if rec["table"] == "smbXsrv_open_global":
+                stored[int(rec["record"]["persistent_id"], 16)] = \
+                    rec["record"]["create_guid"]
+            elif rec["table"] == "brlock":
+                for lock in rec["record"]["locks"]:
+                    stored_locks.setdefault(
+                        int(lock["context"], 16), set()).add(
+                            (lock["start"], lock["size"]))
+        lost = [opens[i] for i in opens if i not in stored]
+        phlab.check(not lost, "not in the store: %s" % lost)
+        extra = [hex(i) for i in stored if i not in opens and
+                 i not in self.half_closed and
+                 stored[i] not in self.orphans]
+        phlab.check(not extra, "in the store, but not open: %s" % extra)
+        for i, (name, locks) in opens.items():
+            phlab.check(stored_locks.get(i, set()) == locks,
+                        "locks of %s: stored %s, held %s" % (
+                            name, sorted(stored_locks.get(i, set())),
+                            sorted(locks)))
+        extra = [hex(i) for i in stored_locks if i not in opens]
+        phlab.check(not extra, "locks of nobody: %s" % extra)
+
     def report(self, message):
         """What clients did with the files and handles it speaks of."""
         said = set(re.findall(r"0x[0-9a-f]+", message))
