@@ -143,6 +143,7 @@ struct local_sink {
 	_Atomic uint32_t asleep;	/* the daemon wants a datagram */
 	_Atomic uint32_t gen;		/* futex: something here moved */
 	_Atomic uint32_t sleepers;	/* on gen; too high after kills */
+	_Atomic uint32_t full;		/* the sink takes only releases */
 	_Atomic uint64_t bar;		/* closed from outside so often */
 	_Atomic uint64_t unbarred;	/* and so often allowed to open */
 	_Atomic uint64_t mem;

@@ -210,6 +210,7 @@ enum phstore_err phstore_ship_attach(TALLOC_CTX *mem_ctx,
 	talloc_set_destructor(ship, ship_destructor);
 	atomic_store(&sink->pid, (uint32_t)getpid());
 	atomic_store(&sink->asleep, 0);
+	atomic_store(&sink->full, 0);
 	atomic_store(&sink->backlog_max, opts->backlog_max != 0 ?
 		     opts->backlog_max : PHSTORE_SHIP_BACKLOG_DEFAULT);
 	err = local_sink_close_gate(ls, "phstored has not begun", false);
@@ -583,6 +584,11 @@ uint64_t phstore_ship_bar(struct phstore_ship *ship)
 void phstore_ship_unbar(struct phstore_ship *ship, uint64_t bar)
 {
 	atomic_store(&ship->ls->shared->sink.unbarred, bar);
+}
+
+void phstore_ship_set_full(struct phstore_ship *ship, bool full)
+{
+	atomic_store(&ship->ls->shared->sink.full, full ? 1 : 0);
 }
 
 void phstore_ship_set_floor(struct phstore_ship *ship, uint64_t floor)

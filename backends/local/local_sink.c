@@ -103,6 +103,12 @@ static enum phstore_err backlog_full(struct local_store *ls, uint64_t max)
 			    "reached the sink", ls->store->path, max);
 }
 
+static enum phstore_err sink_full(struct local_store *ls)
+{
+	return phstore_fail(PHSTORE_ERR_FULL, "%s: its sink is full",
+			    ls->store->path);
+}
+
 static uint64_t backlog(struct local_store *ls)
 {
 	struct local_shared *sh = ls->shared;
@@ -139,6 +145,9 @@ enum phstore_err local_sink_gate(struct local_store *ls,
 					    sink->epoch);
 		}
 	}
+	if (!use_reserve && atomic_load(&sink->full) != 0) {
+		return sink_full(ls);
+	}
 	/* a reserve of the same size for what lets go of something */
 	if (backlog(ls) > (use_reserve ? 4 : 2) * max) {
 		return backlog_full(ls, max);
@@ -154,6 +163,9 @@ enum phstore_err local_sink_room(struct local_store *ls)
 
 	if (atomic_load(&sink->gate) == LOCAL_GATE_CLOSED) {
 		return not_ready(ls);
+	}
+	if (atomic_load(&sink->full) != 0) {
+		return sink_full(ls);
 	}
 	if (backlog(ls) > max) {
 		return backlog_full(ls, max);

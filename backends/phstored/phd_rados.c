@@ -22,8 +22,11 @@
  * lost for good in between, a part of it stays; none of it was acknowledged
  * (smbd's transactions have one record).
  *
- * When it may write, and from when on: phd_rados_group.c. A full pool closes
- * the gate, with the reason, until there is room.
+ * When it may write, and from when on: phd_rados_group.c.
+ *
+ * A full pool: what is in the log is written all the same, into what Ceph
+ * keeps free; it is asked for once a second, and while it is so, everybody who
+ * stages more than a release is refused.
  */
 
 #ifdef PHSTORE_WITH_RADOS
@@ -219,7 +222,8 @@ static bool ship_op(struct phd_rados *r, struct phr_txn *t,
 	op->check = PHR_CHECK_LENIENT;
 	op->record_kind = rec.kind;
 	op->version = rec.version;
-	op->use_reserve = o->deleted;
+	/* it was taken: whether there is room is asked before, by smbd */
+	op->use_reserve = true;
 	phr_record_push(op->value, op->key, op->key_len, &rec);
 	return !o->deleted || note_deletion(r, o);
 }
@@ -430,6 +434,7 @@ static enum phstore_err connect_and_claim(struct phd_rados *r)
 	if (phr_engine_new(&r->conn, &r->engine) < 0) {
 		return PHSTORE_ERR_NO_MEMORY;
 	}
+	r->engine->watch_full = true;
 	if (was_fenced) {
 		phd_log(0, "this node was declared dead meanwhile: what its "
 			"log has that was not shipped is dropped");

@@ -62,6 +62,7 @@ struct phd_rados {
 	bool failed;
 
 	/* the gate */
+	bool full;
 	bool gate_open;
 	char gate_reason[PHSTORE_SHIP_REASON_MAX];
 

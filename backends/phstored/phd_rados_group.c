@@ -529,9 +529,11 @@ static void gate_now(struct phd_rados *r)
 	pthread_mutex_lock(&r->engine->mutex);
 	full = r->engine->full;
 	pthread_mutex_unlock(&r->engine->mutex);
-	if (full) {
-		phd_rados_gate(r, "the pool or the cluster is full");
-		return;
+	if (full != r->full) {
+		phd_log(0, "the pool %s", full ? "is full: only releases are "
+			"taken" : "has room again");
+		phstore_ship_set_full(r->phd->ship, full);
+		r->full = full;
 	}
 	phd_rados_gate(r, r->phase == PHD_RADOS_ACTIVE ? NULL :
 			  "a new epoch is being formed");

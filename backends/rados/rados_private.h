@@ -179,7 +179,9 @@ struct phr_engine {
 	int latched_errno;
 	char latched_text[256];
 	bool full;
+	bool watch_full;		/* ask also when nothing stalls */
 	bool probing;
+	uint64_t probed_ns;
 	unsigned callbacks;		/* librados will call so often */
 	size_t queued_bytes;
 	unsigned in_flight;

@@ -18,6 +18,8 @@
 
 /* Look why nothing moves when an operation takes so long. */
 #define STALL_NS 1000000000ULL
+/* How often it is looked at where no operation is ever held back. */
+#define WATCH_NS 1000000000ULL
 
 /* Full? Nothing else tells: the client library holds writes back then. */
 struct probe {
@@ -117,7 +119,11 @@ static void tick(struct phr_engine *e, uint64_t now, uint64_t *next)
 			stalled = true;
 		}
 	}
+	if (e->watch_full && now - e->probed_ns > WATCH_NS) {
+		stalled = true;
+	}
 	if (stalled && !e->probing && e->latched == PHSTORE_OK) {
+		e->probed_ns = now;
 		probe_full(e);
 	}
 }

@@ -232,6 +232,12 @@ enum phstore_err phstore_ship_publish(struct phstore_ship *ship,
 uint64_t phstore_ship_bar(struct phstore_ship *ship);
 void phstore_ship_unbar(struct phstore_ship *ship, uint64_t bar);
 
+/**
+ * @brief The sink has no room: only what lets go of something is taken;
+ * everything else, and phstore_room(), fails with FULL.
+ */
+void phstore_ship_set_full(struct phstore_ship *ship, bool full);
+
 /** @brief Only the floor; it only grows within an epoch. */
 void phstore_ship_set_floor(struct phstore_ship *ship, uint64_t floor);
 
