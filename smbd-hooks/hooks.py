@@ -421,7 +421,8 @@ NTSTATUS phstore_open_do_locked(uint32_t id,
     hook("cleanupd-epoch", "source3/smbd/smbd_cleanupd.c",
          "before", "static NTSTATUS cleanup_ph("
          "struct smbd_cleanupd_state *state)", """
-static NTSTATUS cleanup_ph(struct smbd_cleanupd_state *state);
+static NTSTATUS cleanup_ph(
+	struct smbd_cleanupd_state *state);
 
 static void phstore_cleanupd_look(struct tevent_context *ev,
 				  struct tevent_timer *te,
