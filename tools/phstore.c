@@ -146,6 +146,24 @@ static const struct command commands[] = {
 "  phstore --offline --store /mnt/copy/phstore verify\n",
 	},
 	{
+		.name = "history",
+		.fn = phtool_history,
+		.min_args = 1,
+		.max_args = 1,
+		.args = "ID",
+		.brief = "the life of a handle",
+		.options = { 'o' },
+		.help =
+"Shows what the log still has of the handle with this global or persistent\n"
+"id (hex, as dump and smbstatus show it), oldest first: granted, updated,\n"
+"disconnected, server lost, reconnected, locked or unlocked, removed. How far\n"
+"it goes back depends on compaction; the last state is there always. Exits\n"
+"with 5 when there is nothing.\n"
+"\n"
+"Examples:\n"
+"  phstore history 0x5ab3c4d1\n",
+	},
+	{
 		.name = "get",
 		.fn = phtool_get,
 		.min_args = 2,

@@ -115,6 +115,7 @@ enum phtool_exit phtool_scan(struct phtool *tool);
 enum phtool_exit phtool_tables(struct phtool *tool);
 enum phtool_exit phtool_get(struct phtool *tool);
 enum phtool_exit phtool_verify(struct phtool *tool);
+enum phtool_exit phtool_history(struct phtool *tool);
 enum phtool_exit phtool_put(struct phtool *tool);
 enum phtool_exit phtool_del(struct phtool *tool);
 enum phtool_exit phtool_gate(struct phtool *tool);

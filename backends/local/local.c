@@ -675,6 +675,7 @@ const struct phstore_backend_ops phstore_backend_local = {
 	.stat = local_stat,
 	.damage_get = local_damage_get,
 	.verify = local_verify,
+	.history = local_history,
 	.wants_maintenance = local_wants_maintenance,
 	.maintain = local_maintain,
 };

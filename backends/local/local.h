@@ -507,6 +507,11 @@ enum phstore_err local_damage_get(struct phstore *store,
 				  uint64_t i,
 				  struct phstore_damage *damage);
 enum phstore_err local_verify(struct phstore *store);
+enum phstore_err local_history(struct phstore *store,
+			       const char *table,
+			       struct phstore_blob key,
+			       phstore_history_fn fn,
+			       void *private_data);
 /* value bytes of an entry; buf has value_len bytes */
 enum phstore_err local_read_value(struct local_store *ls,
 				  const struct local_entry *e,

@@ -1,5 +1,5 @@
 /*
- * phstore local backend: get, scan, stat, verify
+ * phstore local backend: get, scan, stat, verify, history
  *
  * SPDX-License-Identifier: LGPL-3.0-or-later
  *
@@ -403,23 +403,29 @@ static void verify_header(struct local_store *ls,
 	}
 }
 
-enum phstore_err local_verify(struct phstore *store)
+static void log_end(struct phstore *store, struct local_seg *segs)
 {
-	static const struct local_walk_fn fns = {
-		.frame = verify_frame,
-		.damage = verify_damage,
-	};
+	struct local_store *ls = store->backend;
+
+	free(segs);
+	if (!store->read_only) {
+		pthread_mutex_unlock(&ls->shared->maint);
+	}
+}
+
+/* The log as it is now. No compaction until log_end(). */
+static enum phstore_err log_begin(struct phstore *store,
+				  struct local_seg **segs,
+				  uint32_t *num,
+				  uint64_t *head,
+				  struct local_super *super)
+{
 	struct local_store *ls = store->backend;
 	struct local_shared *sh = ls->shared;
-	struct verify_state state = {};
-	struct local_seg *segs = NULL;
-	struct local_super super;
 	enum phstore_err err;
-	uint64_t head, end = 0;
-	uint32_t begin, num, i;
+	uint32_t begin, i;
 	int ret;
 
-	/* no compaction while the segments are read */
 	if (!store->read_only) {
 		ret = local_maint_lock(ls);
 		if (ret != 0) {
@@ -427,24 +433,45 @@ enum phstore_err local_verify(struct phstore *store)
 					    store->path, strerror(ret));
 		}
 	}
-	segs = calloc(LOCAL_MAX_SEGMENTS, sizeof(*segs));
-	if (segs == NULL) {
-		err = phstore_fail(PHSTORE_ERR_NO_MEMORY, "out of memory");
-		goto done;
+	*segs = calloc(LOCAL_MAX_SEGMENTS, sizeof(**segs));
+	if (*segs == NULL) {
+		log_end(store, NULL);
+		return phstore_fail(PHSTORE_ERR_NO_MEMORY, "out of memory");
 	}
 	err = local_append_lock(ls);
 	if (err != PHSTORE_OK) {
-		goto done;
+		log_end(store, *segs);
+		return err;
 	}
 	begin = atomic_load(&sh->seg_begin);
-	num = atomic_load(&sh->seg_end) - begin;
-	for (i = 0; i < num; i++) {
-		segs[i] = sh->segs[(begin + i) % LOCAL_MAX_SEGMENTS];
+	*num = atomic_load(&sh->seg_end) - begin;
+	for (i = 0; i < *num; i++) {
+		(*segs)[i] = sh->segs[(begin + i) % LOCAL_MAX_SEGMENTS];
 	}
-	head = atomic_load(&sh->head);
-	super = sh->super;
+	*head = atomic_load(&sh->head);
+	*super = sh->super;
 	local_append_unlock(ls);
+	return PHSTORE_OK;
+}
 
+enum phstore_err local_verify(struct phstore *store)
+{
+	static const struct local_walk_fn fns = {
+		.frame = verify_frame,
+		.damage = verify_damage,
+	};
+	struct local_store *ls = store->backend;
+	struct verify_state state = {};
+	struct local_seg *segs = NULL;
+	struct local_super super;
+	enum phstore_err err;
+	uint64_t head, end = 0;
+	uint32_t num, i;
+
+	err = log_begin(store, &segs, &num, &head, &super);
+	if (err != PHSTORE_OK) {
+		return err;
+	}
 	err = local_walk(ls, segs, num, 0, head, &super, &fns, &state, &end,
 			 NULL);
 	for (i = 0; err == PHSTORE_OK && i < num; i++) {
@@ -458,10 +485,102 @@ enum phstore_err local_verify(struct phstore *store)
 				   store->path, state.regions, state.bytes,
 				   state.frames);
 	}
-done:
-	free(segs);
-	if (!store->read_only) {
-		pthread_mutex_unlock(&sh->maint);
+	log_end(store, segs);
+	return err;
+}
+
+struct history_state {
+	const char *table;
+	size_t table_len;
+	struct phstore_blob key;
+	phstore_history_fn fn;
+	void *private_data;
+	bool stopped;
+};
+
+static enum phstore_err history_frame(struct local_store *ls,
+				      const struct local_seg *seg,
+				      const struct phstore_frame_hdr *hdr,
+				      const uint8_t *buf,
+				      void *private_data)
+{
+	struct history_state *state = private_data;
+	size_t ofs = PHSTORE_FRAME_HDR;
+	uint16_t i;
+	int ret;
+
+	(void)ls;
+	(void)seg;
+	for (i = 0; i < hdr->num_ops && !state->stopped; i++) {
+		struct phstore_frame_op op = {};
+		struct phstore_record rec = {};
+
+		(void)phstore_op_pull(buf + ofs, hdr->len - ofs, ofs, &op);
+		ofs += op.len;
+		if (op.table_len != state->table_len ||
+		    op.key_len != state->key.len ||
+		    memcmp(op.table, state->table, op.table_len) != 0 ||
+		    memcmp(op.key, state->key.data, op.key_len) != 0)
+		{
+			continue;
+		}
+		rec = (struct phstore_record) {
+			.key = state->key,
+			.value = { .data = op.value, .len = op.value_len },
+			.version = op.version,
+			.durability = op.durability,
+			.lsn = hdr->lsn + hdr->len,
+		};
+		ret = state->fn(&rec, op.kind == PHSTORE_OP_DELETE,
+				state->private_data);
+		state->stopped = (ret != 0);
 	}
+	return PHSTORE_OK;
+}
+
+static void history_damage(struct local_store *ls,
+			   const struct local_seg *seg,
+			   uint64_t lsn, uint64_t len,
+			   enum local_damage_reason reason,
+			   void *private_data)
+{
+	(void)ls;
+	(void)seg;
+	(void)lsn;
+	(void)len;
+	(void)reason;
+	(void)private_data;
+}
+
+enum phstore_err local_history(struct phstore *store,
+			       const char *table,
+			       struct phstore_blob key,
+			       phstore_history_fn fn,
+			       void *private_data)
+{
+	static const struct local_walk_fn fns = {
+		.frame = history_frame,
+		.damage = history_damage,
+	};
+	struct history_state state = {
+		.table = table,
+		.table_len = strlen(table),
+		.key = key,
+		.fn = fn,
+		.private_data = private_data,
+	};
+	struct local_seg *segs = NULL;
+	struct local_super super;
+	enum phstore_err err;
+	uint64_t head, end = 0;
+	uint32_t num;
+
+	err = log_begin(store, &segs, &num, &head, &super);
+	if (err != PHSTORE_OK) {
+		return err;
+	}
+	err = local_walk(store->backend, segs, num, 0, head, &super, &fns,
+			 &state, &end, NULL);
+	log_end(store, segs);
 	return err;
 }

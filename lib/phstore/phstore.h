@@ -440,6 +440,29 @@ enum phstore_err phstore_damage_get(struct phstore *store,
 enum phstore_err phstore_verify(struct phstore *store);
 
 /**
+ * @brief One state of a record; the pointers are valid until it returns.
+ * @param[in] deleted  it was deleted then, the value is empty
+ * @return nonzero: no more
+ */
+typedef int (*phstore_history_fn)(const struct phstore_record *rec,
+				  bool deleted,
+				  void *private_data);
+
+/**
+ * @brief What the log still has of one record, oldest first.
+ *
+ * Costs nothing until it is asked for, and then a walk through the log. The
+ * last state is there always; how many more depends on when compaction was
+ * there. One compaction copied is told once more. What is damaged is left
+ * out. INVALID: the backend keeps none.
+ */
+enum phstore_err phstore_history(struct phstore *store,
+				 const char *table,
+				 struct phstore_blob key,
+				 phstore_history_fn fn,
+				 void *private_data);
+
+/**
  * @brief Do background work now: spare segments, compaction. Blocks.
  *
  * Blocking commits do a bounded part of it themselves; async users have it

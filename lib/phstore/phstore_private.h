@@ -123,6 +123,12 @@ struct phstore_backend_ops {
 				       uint64_t i,
 				       struct phstore_damage *damage);
 	enum phstore_err (*verify)(struct phstore *store);
+	/* NULL: it keeps none */
+	enum phstore_err (*history)(struct phstore *store,
+				    const char *table,
+				    struct phstore_blob key,
+				    phstore_history_fn fn,
+				    void *private_data);
 
 	bool (*wants_maintenance)(struct phstore *store);		/* T */
 	/* one bounded step, or until nothing is left to do */

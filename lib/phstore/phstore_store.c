@@ -315,6 +315,21 @@ enum phstore_err phstore_verify(struct phstore *store)
 	return store->ops->verify(store);
 }
 
+enum phstore_err phstore_history(struct phstore *store,
+				 const char *table,
+				 struct phstore_blob key,
+				 phstore_history_fn fn,
+				 void *private_data)
+{
+	phstore_check_fork(store);
+	if (store->ops->history == NULL) {
+		return phstore_fail(PHSTORE_ERR_INVALID,
+				    "the backend %s keeps no history",
+				    store->ops->name);
+	}
+	return store->ops->history(store, table, key, fn, private_data);
+}
+
 enum phstore_err phstore_maintain(struct phstore *store)
 {
 	phstore_check_fork(store);

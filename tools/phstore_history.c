@@ -1,0 +1,267 @@
+/*
+ * phstore tool: history, the life of a handle
+ *
+ * SPDX-License-Identifier: LGPL-3.0-or-later
+ *
+ * Answers "why was this reconnect refused". Each change of an open is in the
+ * log with all of its record until compaction drops it, so nothing has to be
+ * written for this: two states that follow each other tell what happened.
+ * The log has no clock; the times shown are those smbd wrote into the open.
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "phstore_bytes.h"
+#include "phstore_cursor.h"
+#include "phstore_tool.h"
+
+#define TABLE "smbXsrv_open_global"
+#define LOCK_SEQUENCES 64
+
+/* What of an open's record (phstore_decode.c has the layout) matters here. */
+struct open_state {
+	uint8_t server[SERVER_ID_LEN];
+	bool has_server;
+	uint64_t opened;
+	uint64_t disconnected;
+	uint32_t timeout;
+	uint32_t seqnum;
+	uint16_t channel_sequence;
+	uint8_t lock_sequences[LOCK_SEQUENCES];
+};
+
+struct history {
+	struct phtool *tool;
+	struct open_state last;
+	struct phstore_version version;
+	bool has_last;
+	bool known;		/* the last state could be read */
+	bool deleted;
+	uint64_t num;
+	enum phtool_exit result;
+};
+
+static bool is_disconnected(const uint8_t *server)
+{
+	unsigned int i;
+
+	for (i = 0; i < 8; i++) {
+		if (server[i] != 0xff) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool pull_open(struct phstore_blob value, struct open_state *o)
+{
+	struct cursor c = cur_init(value.data, value.len);
+	const uint8_t *p = NULL;
+	uint32_t cookie_len;
+	uint8_t num;
+
+	*o = (struct open_state) {};
+	cur_u32(&c);
+	o->seqnum = cur_u32(&c);
+	cur_u32(&c);
+	cur_u32(&c);
+	cur_align(&c, 8);
+	p = cur_take(&c, SERVER_ID_LEN);
+	if (p == NULL) {
+		return false;
+	}
+	memcpy(o->server, p, SERVER_ID_LEN);
+	o->has_server = !is_disconnected(o->server);
+	cur_u64(&c);		/* session */
+	cur_u32(&c);		/* tree connect */
+	cur_u32(&c);		/* global id */
+	cur_u64(&c);
+	cur_u64(&c);
+	cur_align(&c, 8);
+	cur_take(&c, 24);	/* file id */
+	cur_u32(&c);		/* name hash */
+	cur_align(&c, 4);
+	cur_u8(&c);
+	num = cur_u8(&c);
+	cur_take(&c, 6 + 4 * (size_t)num);	/* owner's SID */
+	o->opened = cur_u64_align4(&c);
+	(void)cur_guid(&c);
+	(void)cur_guid(&c);
+	(void)cur_guid(&c);
+	cur_u64(&c);
+	cur_u64(&c);
+	cur_u32(&c);		/* create action */
+	o->disconnected = cur_u64_align4(&c);
+	o->timeout = cur_u32(&c);
+	cur_u8(&c);
+	cur_u8(&c);
+	cookie_len = cur_u32(&c);
+	cur_take(&c, cookie_len);
+	o->channel_sequence = cur_u16(&c);
+	cur_u64(&c);
+	p = cur_take(&c, LOCK_SEQUENCES);
+	if (p == NULL) {
+		return false;
+	}
+	memcpy(o->lock_sequences, p, LOCK_SEQUENCES);
+	return true;
+}
+
+/* What led from one state to the next. */
+static const char *what_happened(const struct history *h,
+				 const struct open_state *o)
+{
+	const struct open_state *last = &h->last;
+	int cmp;
+
+	if (!h->has_last || h->deleted) {
+		/* two stores make a handle persistent */
+		return (o->seqnum <= 2) ? "granted" : "known";
+	}
+	cmp = memcmp(o->server, last->server, SERVER_ID_LEN);
+	if (cmp != 0 && o->has_server) {
+		return "reconnected";
+	}
+	if (cmp != 0) {
+		return "disconnected";
+	}
+	if (o->disconnected != 0 && last->disconnected == 0) {
+		return "server lost";
+	}
+	cmp = memcmp(o->lock_sequences, last->lock_sequences, LOCK_SEQUENCES);
+	if (cmp != 0) {
+		return "locked or unlocked";
+	}
+	if (o->channel_sequence != last->channel_sequence) {
+		return "channel changed";
+	}
+	return "updated";
+}
+
+static const char *why_removed(const struct history *h)
+{
+	if (!h->known) {
+		return "removed";
+	}
+	if (h->last.disconnected != 0) {
+		return "removed: its time was over, or the file was purged";
+	}
+	if (h->last.has_server) {
+		return "removed: closed";
+	}
+	return "removed";
+}
+
+static int history_fn(const struct phstore_record *rec, bool deleted,
+		      void *private_data)
+{
+	struct history *h = private_data;
+	struct phdump_out *out = &h->tool->out;
+	struct open_state o = {};
+	const char *event = NULL;
+	bool known = false;
+	int again;
+
+	again = (rec->version.epoch == h->version.epoch &&
+		 rec->version.seq == h->version.seq);
+	if (h->has_last && again && deleted == h->deleted) {
+		return 0;	/* copied by compaction */
+	}
+	if (deleted) {
+		event = why_removed(h);
+	} else {
+		known = pull_open(rec->value, &o);
+		event = known ? what_happened(h, &o) : "not decoded";
+	}
+
+	phdump_object(out, NULL);
+	phdump_str(out, "event", event);
+	phdump_fmt(out, "version", "%"PRIu64".%"PRIu64,
+		   rec->version.epoch, rec->version.seq);
+	phdump_u64(out, "lsn", rec->lsn);
+	if (known) {
+		struct cursor c = cur_init(o.server, SERVER_ID_LEN);
+
+		cur_show_server_id(out, "server", &c);
+		cur_show_nttime(out, "opened", o.opened);
+		cur_show_nttime(out, "disconnected", o.disconnected);
+		phdump_u64(out, "timeout_ms", o.timeout);
+	}
+	phdump_end(out);
+	if (!out->json) {
+		phdump_line(out, "%s", "");
+	}
+
+	h->num += 1;
+	h->has_last = true;
+	h->deleted = deleted;
+	h->version = rec->version;
+	if (!deleted) {
+		h->last = o;
+		h->known = known;
+	}
+	h->result = phtool_flush(h->tool);
+	return (h->result == PHTOOL_OK) ? 0 : 1;
+}
+
+enum phtool_exit phtool_history(struct phtool *tool)
+{
+	struct history h = { .tool = tool };
+	struct phdump_out *out = &tool->out;
+	uint8_t keybuf[4];
+	struct phstore_blob key = { .data = keybuf, .len = sizeof(keybuf) };
+	enum phtool_exit result;
+	enum phtool_exit damage;
+	enum phstore_err err;
+	unsigned long long id;
+	char *end = NULL;
+
+	errno = 0;
+	id = strtoull(tool->argv[0], &end, 16);
+	if (errno != 0 || *end != '\0' || id == 0 || id > UINT32_MAX) {
+		phtool_error(tool, "%s is no handle: its global or persistent "
+			     "id in hex, as dump shows it", tool->argv[0]);
+		return PHTOOL_USAGE;
+	}
+	keybuf[0] = id >> 24;
+	keybuf[1] = id >> 16;
+	keybuf[2] = id >> 8;
+	keybuf[3] = id;
+
+	result = phtool_open_read(tool);
+	if (result != PHTOOL_OK) {
+		return result;
+	}
+	if (out->json) {
+		phdump_object(out, NULL);
+		phdump_str(out, "store", tool->dir);
+		phdump_array(out, "history");
+	}
+	err = phstore_history(tool->store, TABLE, key, history_fn, &h);
+	damage = phtool_warn_damage(tool);
+	if (out->json) {
+		phdump_end(out);
+		phdump_bool(out, "complete", err == PHSTORE_OK &&
+					     damage == PHTOOL_OK);
+		phdump_end(out);
+	}
+	result = phtool_flush(tool);
+	if (err != PHSTORE_OK) {
+		return phtool_fail(tool, err, tool->dir);
+	}
+	if (h.result != PHTOOL_OK || result != PHTOOL_OK) {
+		return (h.result != PHTOOL_OK) ? h.result : result;
+	}
+	if (damage != PHTOOL_OK) {
+		return damage;
+	}
+	if (h.num == 0) {
+		phtool_error(tool, "the log has nothing of handle %s",
+			     tool->argv[0]);
+		return PHTOOL_NOT_FOUND;
+	}
+	return PHTOOL_OK;
+}
