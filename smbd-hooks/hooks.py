@@ -573,4 +573,65 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
 		tcon->smb_max_lease_mask = smb2_util_lease_state("RWH");
 	}
 """),
+
+    # A CephFS session gets its uuid between two steps of vfs_ceph_new
+    hook("build-smbd-ceph", "source3/wscript_build",
+         "after", "smbd/smb2_server.c",
+         "                          smbd/phstore_ceph.c",
+         scope="block bld.SAMBA3_LIBRARY('smbd_base'"),
+
+    hook("ceph-include", "source3/modules/vfs_ceph_new.c",
+         "after", '#include "lib/util/base64.h"',
+         """
+#include "smbd/phstore_ceph.h"
+
+/* switched on after configure, which would have said so */
+#if !defined(HAVE_CEPH) && !defined(vfs_ceph_new_init)
+#define vfs_ceph_new_init samba_init_module
+#endif
+"""),
+
+    hook("ceph-before-mount", "source3/modules/vfs_ceph_new.c",
+         "before", "[CEPH] calling ceph_mount: mnt=%p", """
+	ret = phstore_ceph_before_mount(mnt);
+	if (ret < 0) {
+		goto out;
+	}
+
+""", scope="function cephmount_mount_fs"),
+
+    # smbd opens "/" by name in any directory; the MDS of Ceph 16 crashes when
+    # it is asked for an entry of that name
+    hook("ceph-lookup-root", "source3/modules/vfs_ceph_new.c",
+         "before", "uperm = vfs_ceph_userperm_new(config, handle->conn);", """
+	if (strcmp(name, "/") == 0) {
+		ret = config->ceph_ll_lookup_root_fn(config->mount, &inode);
+		if (ret == 0) {
+			iref->inode = inode;
+			iref->ino = 1;
+			iref->owner = true;
+		}
+		goto out;
+	}
+
+""", scope="function vfs_ceph_ll_lookup"),
+
+    hook("ceph-unmounted", "source3/modules/vfs_ceph_new.c",
+         "after", "ret = config->ceph_unmount_fn(mount);",
+         "	phstore_ceph_unmounted(mount);",
+         scope="function vfs_ceph_disconnect"),
+
+    # vfs_ceph_new and, above it, our vfs_ceph_ca: wherever libcephfs's
+    # headers are when it is built, whatever configure found
+    hook("build-ceph", "source3/modules/wscript_build",
+         "before", "bld.SAMBA3_SUBSYSTEM('NFS4_ACLS',",
+         "bld.RECURSE('ceph_ca')",
+         needs="vfs_ceph_ca/wscript_build"),
+
+    hook("build-ceph-not-the-old", "source3/modules/wscript_build",
+         "before", "bld.SAMBA3_MODULE('vfs_ceph',", """
+bld.env['shared_modules'] = [m for m in bld.env['shared_modules']
+                             if m not in bld.env['phstore_not_enabled']]
+
+""", needs="vfs_ceph_ca/wscript_build"),
 ]
