@@ -184,6 +184,7 @@ class CephLab:
         self.block_size = block_size
         self.address = address
         self.conf = os.path.join(self.dir, "ceph.conf")
+        self.sockets = self.dir
         self.procs = {}         # "osd.0": (pid, start time)
         self.children = {}      # "osd.0": Popen
         self._rados = None
@@ -319,10 +320,11 @@ class CephLab:
         for name in ("log", "mon", "mds", "mgr"):
             os.makedirs(os.path.join(self.dir, name))
         fsid, port = str(uuid.uuid4()), free_port(self.address)
+        self.sockets = self.make_sockets()
         with open(self.conf, "w") as f:
             f.write(CONF.format(fsid=fsid, port=port, dir=self.dir,
                                 address=self.address,
-                                sockets=self.make_sockets(),
+                                sockets=self.sockets,
                                 size=self.size, min_size=self.min_size,
                                 block_size=self.block_size))
         self.make_classes()
