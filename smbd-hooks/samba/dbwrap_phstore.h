@@ -42,6 +42,12 @@ const struct dbwrap_phstore_progress *dbwrap_phstore_progress(void);
 NTSTATUS dbwrap_phstore_room(void);
 
 /**
+ * @brief The request will stage more than its last table tells: the sync is
+ * not to begin before that.
+ */
+void dbwrap_phstore_more(bool more);
+
+/**
  * @brief What to do when going on would leave the two copies different.
  *
  * fn must not return. Without one (tools, tests) the error goes up. It is

@@ -53,6 +53,7 @@ static struct {
 	void (*fatal_fn)(const char *reason);
 	pid_t fatal_pid;
 	time_t last_complaint;
+	bool more;
 } global;
 
 static const char *db_phstore_param(const char *option, const char *def)
@@ -425,6 +426,11 @@ const struct dbwrap_phstore_progress *dbwrap_phstore_progress(void)
 	return &global.progress;
 }
 
+void dbwrap_phstore_more(bool more)
+{
+	global.more = more;
+}
+
 void dbwrap_phstore_set_fatal(void (*fn)(const char *reason))
 {
 	global.fatal_fn = fn;
@@ -679,7 +685,9 @@ enum phstore_err dbwrap_phstore_stage_version(
 	 * another process's change that is not durable yet.
 	 */
 	dbwrap_phstore_covered(ctx, lsn);
-	if (ctx->is_last && ctx->durability == PHSTORE_CLASS_SYNC) {
+	if (ctx->is_last && !global.more &&
+	    ctx->durability == PHSTORE_CLASS_SYNC)
+	{
 		/* while the response is built */
 		phstore_barrier_start(store, global.progress.lsn);
 	}

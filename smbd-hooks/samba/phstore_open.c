@@ -239,6 +239,7 @@ void phstore_open_locked(struct smbXsrv_open *op)
 	if (!op->global->persistent) {
 		return;
 	}
+	dbwrap_phstore_more(false);
 	status = smbXsrv_open_update(op);
 	if (!NT_STATUS_IS_OK(status)) {
 		/* the response is not sent, see phstore_smb2_hold() */

@@ -67,6 +67,20 @@ static const struct dbwrap_phstore_progress *phstore_smb2_progress(void)
 	return progress;
 }
 
+/* [MS-SMB2] 2.2.26: a LOCK whose sequence number is stored behind the lock */
+static bool phstore_smb2_is_numbered(struct smbd_smb2_request *req)
+{
+	const uint8_t *inhdr = SMBD_SMB2_IN_HDR_PTR(req);
+	const uint8_t *body = SMBD_SMB2_IN_BODY_PTR(req);
+
+	if (SVAL(inhdr, SMB2_HDR_OPCODE) != SMB2_OP_LOCK ||
+	    SMBD_SMB2_IN_BODY_LEN(req) < 8)
+	{
+		return false;
+	}
+	return IVAL(body, 4) != 0;
+}
+
 void phstore_smb2_dispatch(struct smbd_smb2_request *req)
 {
 	const struct dbwrap_phstore_progress *progress =
@@ -90,6 +104,7 @@ void phstore_smb2_dispatch(struct smbd_smb2_request *req)
 
 	inhdr = SMBD_SMB2_IN_HDR_PTR(req);
 	flags = IVAL(inhdr, SMB2_HDR_FLAGS);
+	dbwrap_phstore_more(phstore_smb2_is_numbered(req));
 
 	switch (SVAL(inhdr, SMB2_HDR_OPCODE)) {
 	case SMB2_OP_CREATE:
