@@ -119,6 +119,10 @@ void ceph_ca_sweep_start(const struct ceph_ca_lib *lib,
 	struct ceph_ca_sweep *sweep = NULL;
 	NTSTATUS status;
 
+	if (sconn->client == NULL || sconn->pool == NULL) {
+		/* smbd's own work, for no client */
+		return;
+	}
 	/* a thread uses it, whatever becomes of the connection */
 	sweep = talloc_zero(NULL, struct ceph_ca_sweep);
 	if (sweep == NULL) {

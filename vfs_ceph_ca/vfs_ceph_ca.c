@@ -51,6 +51,8 @@ struct ceph_ca_session {
 	struct ceph_ca_session *prev, *next;
 	struct ceph_mount_info *mnt;
 	char *uuid;
+	/* is it in the table? */
+	bool recorded;
 	struct ceph_ca_target target;
 	/* of the file ids of its files */
 	uint64_t devid;
@@ -140,7 +142,9 @@ static bool ceph_ca_options_ok(int snum, const struct share_params *params)
 
 static void ceph_ca_session_free(struct ceph_ca_session *session)
 {
-	ceph_ca_record_delete(session->uuid);
+	if (session->recorded) {
+		ceph_ca_record_delete(session->uuid);
+	}
 	DLIST_REMOVE(ceph_ca_sessions, session);
 	TALLOC_FREE(session);
 }
@@ -177,6 +181,36 @@ done:
 	TALLOC_FREE(frame);
 }
 
+/* Before a session begins: end what it replaces, and write it down. */
+static NTSTATUS ceph_ca_take_over(const struct ceph_ca_lib *lib,
+				  struct smbd_server_connection *sconn,
+				  struct ceph_ca_session *session)
+{
+	struct ceph_ca_record rec = {
+		.uuid = session->uuid,
+		.owner = messaging_server_id(sconn->msg_ctx),
+		.target = session->target,
+	};
+	NTSTATUS status;
+
+	if (sconn->client == NULL) {
+		/*
+		 * smbd's own work, as the scavenger's: it holds nothing for
+		 * long, and is done under locks, where nobody may wait.
+		 */
+		return NT_STATUS_OK;
+	}
+	rec.client = sconn->client->global->client_guid;
+	ceph_ca_reclaim_own(lib, &rec.client);
+
+	status = ceph_ca_record_add(&rec);
+	if (!NT_STATUS_IS_OK(status)) {
+		return status;
+	}
+	session->recorded = true;
+	return NT_STATUS_OK;
+}
+
 /* vfs_ceph_new has made a client for the share that is being connected. */
 static int ceph_ca_before_mount(struct ceph_mount_info *mnt)
 {
@@ -184,7 +218,6 @@ static int ceph_ca_before_mount(struct ceph_mount_info *mnt)
 	struct smbd_server_connection *sconn = NULL;
 	const struct ceph_ca_lib *lib = NULL;
 	struct ceph_ca_session *session = NULL;
-	struct ceph_ca_record rec = {};
 	const char *missing = NULL;
 	struct GUID uuid = GUID_random();
 	struct GUID_txt_buf buf;
@@ -200,8 +233,6 @@ static int ceph_ca_before_mount(struct ceph_mount_info *mnt)
 		return -ENOSYS;
 	}
 	sconn = handle->conn->sconn;
-
-	ceph_ca_reclaim_own(lib, &sconn->client->global->client_guid);
 
 	session = talloc_zero(NULL, struct ceph_ca_session);
 	if (session == NULL) {
@@ -223,13 +254,7 @@ static int ceph_ca_before_mount(struct ceph_mount_info *mnt)
 		return -ENOMEM;
 	}
 
-	rec = (struct ceph_ca_record) {
-		.uuid = session->uuid,
-		.owner = messaging_server_id(sconn->msg_ctx),
-		.client = sconn->client->global->client_guid,
-		.target = session->target,
-	};
-	status = ceph_ca_record_add(&rec);
+	status = ceph_ca_take_over(lib, sconn, session);
 	if (!NT_STATUS_IS_OK(status)) {
 		DBG_ERR("can not write a CephFS session down: %s\n",
 			nt_errstr(status));
@@ -506,6 +531,7 @@ static void ceph_ca_pwrite_written(struct tevent_req *subreq)
 		tevent_req_done(req);
 		return;
 	}
+	/* a persistent handle is a client's: there is a pool */
 	subreq = ceph_ca_sync_send(state,
 				   state->ev,
 				   state->handle->conn->sconn->pool,
