@@ -183,7 +183,8 @@ class Stream:
         began = time.monotonic()
         while True:
             try:
-                self.client.connect(timeout=timeout)
+                # a server that is in no state to answer is tried again
+                self.client.connect(timeout=min(timeout, 60.0))
                 self.op = self.client.tree.reconnect(self.op)
                 return time.monotonic() - began
             except (smb2.Gone, smb2.Late, smb2.SmbError, OSError) as e:
