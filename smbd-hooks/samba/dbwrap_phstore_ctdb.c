@@ -118,7 +118,7 @@ again:
 	}
 	switch (state.look) {
 	case CLU_LOOK_AGAIN:
-		ok = clu_wait(ctx, state.store);
+		ok = clu_wait(ctx);
 		if (ok) {
 			goto again;
 		}

@@ -34,7 +34,7 @@ bool clu_epoch(struct phstore *store, uint64_t *epoch);
  * No epoch is active. Wait, with no lock held. False when it took too long:
  * a client's smbd does not come back from here, smbd's helpers wait on.
  */
-bool clu_wait(struct db_phstore_ctx *ctx, struct phstore *store);
+bool clu_wait(struct db_phstore_ctx *ctx);
 
 /*
  * Compare a value of the volatile database with the store, if that was not

@@ -107,27 +107,14 @@ bool clu_epoch(struct phstore *store, uint64_t *epoch)
 	return gate.open;
 }
 
-bool clu_wait(struct db_phstore_ctx *ctx, struct phstore *store)
+bool clu_wait(struct db_phstore_ctx *ctx)
 {
-	enum phstore_err err;
-
-	bool patient = dbwrap_phstore_is_helper();
-
 	if (clu_gate.held != 0) {
 		/* others have gone on without this node: too late */
 		dbwrap_phstore_failed(ctx, "access", PHSTORE_ERR_FENCED, true);
 		return false;
 	}
-	do {
-		err = phstore_gate_wait(
-			store, dbwrap_phstore_gate_timeout() * 1000);
-		if (err == PHSTORE_OK) {
-			return true;
-		}
-		dbwrap_phstore_failed(ctx, "access", err, !patient);
-		/* the scavenger would give a handle up for ever */
-	} while (patient);
-	return false;
+	return dbwrap_phstore_gate_wait(ctx);
 }
 
 /*
@@ -331,7 +318,7 @@ again:
 	}
 	if (look == CLU_LOOK_AGAIN) {
 		TALLOC_FREE(rec);
-		ok = clu_wait(ctx, clu_store(ctx));
+		ok = clu_wait(ctx);
 		if (ok) {
 			goto again;
 		}

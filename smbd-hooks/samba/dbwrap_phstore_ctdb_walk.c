@@ -92,7 +92,7 @@ again:
 	}
 	ok = clu_epoch(store, &before);
 	if (!ok) {
-		ok = clu_wait(ctx, store);
+		ok = clu_wait(ctx);
 		if (!ok) {
 			return false;
 		}
@@ -257,7 +257,7 @@ int clu_traverse_store(struct db_context *db,
 	/* before its epoch begins a store may have what is gone */
 	ok = clu_epoch(store, &epoch);
 	if (!ok) {
-		ok = clu_wait(ctx, store);
+		ok = clu_wait(ctx);
 		if (!ok) {
 			return -1;
 		}
