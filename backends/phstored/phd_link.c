@@ -34,6 +34,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "backends/ctdb/core/repl_wire.h"
 #include "phd_hello.h"
 #include "phstore_private.h"
 
@@ -42,8 +43,6 @@
 #define INBOUND_MAX 64
 /* Bytes that wait to be written; what is more is lost. */
 #define QUEUE_MAX (16 * 1024 * 1024)
-/* As the replication core has it, and to spare */
-#define FRAME_MAX (80 * 1024 * 1024)
 #define READ_SIZE (64 * 1024)
 #define OFFER_TICKS 20
 #define CONNECT_TICKS 10
@@ -219,21 +218,39 @@ static void out_queue(struct outbound *o, const uint8_t *buf, size_t len)
 	tevent_fd_set_flags(o->fde, TEVENT_FD_READ | TEVENT_FD_WRITE);
 }
 
-static void out_send(struct outbound *o, const uint8_t *buf, size_t len)
+/*
+ * Send both, one behind the other; what does not go at once is queued.
+ * False: the link is closed, and nothing of it went.
+ */
+static bool out_send(struct outbound *o, const uint8_t *head, size_t head_len,
+		     const uint8_t *buf, size_t len)
 {
-	ssize_t n = 0;
+	struct iovec iov[] = {
+		{ .iov_base = (void *)(uintptr_t)head, .iov_len = head_len },
+		{ .iov_base = (void *)(uintptr_t)buf, .iov_len = len },
+	};
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+	size_t done = 0;
 
 	if (o->queued == 0) {
-		n = send(o->fd, buf, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = sendmsg(o->fd, &msg,
+				    MSG_NOSIGNAL | MSG_DONTWAIT);
+
 		if (n == -1 && errno != EAGAIN && errno != EINTR) {
 			out_close(o, strerror(errno));
-			return;
+			return false;
 		}
-		n = n < 0 ? 0 : n;
+		done = n > 0 ? (size_t)n : 0;
 	}
-	if ((size_t)n < len) {
-		out_queue(o, buf + n, len - (size_t)n);
+	if (done < head_len) {
+		out_queue(o, head + done, head_len - done);
+		done = head_len;
 	}
+	if (o->state == LINK_UP && done - head_len < len) {
+		out_queue(o, buf + (done - head_len),
+			  len - (done - head_len));
+	}
+	return true;
 }
 
 static void out_connected(struct outbound *o)
@@ -258,7 +275,7 @@ static void out_connected(struct outbound *o)
 	memcpy(hello.secret, o->offer.secret, sizeof(hello.secret));
 	phd_hello_push(buf, &hello);
 	phd_log(2, "link to node %u: connected", o->node);
-	out_send(o, buf, sizeof(buf));
+	(void)out_send(o, buf, sizeof(buf), NULL, 0);
 }
 
 static void out_handler(struct tevent_context *ev, struct tevent_fd *fde,
@@ -365,12 +382,6 @@ bool phd_links_send(struct phd_links *l, uint8_t to, const uint8_t *buf,
 {
 	struct outbound *o = &l->out[to];
 	uint8_t hdr[PHD_FRAME_HDR];
-	struct iovec iov[] = {
-		{ .iov_base = hdr, .iov_len = sizeof(hdr) },
-		{ .iov_base = (void *)(uintptr_t)buf, .iov_len = len },
-	};
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
-	size_t done = 0;
 
 	if (o->state != LINK_UP) {
 		return false;
@@ -379,25 +390,7 @@ bool phd_links_send(struct phd_links *l, uint8_t to, const uint8_t *buf,
 		return true;
 	}
 	phd_frame_push(hdr, (uint32_t)len);
-	if (o->queued == 0) {
-		ssize_t n = sendmsg(o->fd, &msg,
-				    MSG_NOSIGNAL | MSG_DONTWAIT);
-
-		if (n == -1 && errno != EAGAIN && errno != EINTR) {
-			out_close(o, strerror(errno));
-			return false;
-		}
-		done = n > 0 ? (size_t)n : 0;
-	}
-	if (done < sizeof(hdr)) {
-		out_queue(o, hdr + done, sizeof(hdr) - done);
-		done = sizeof(hdr);
-	}
-	if (o->state == LINK_UP && done - sizeof(hdr) < len) {
-		out_queue(o, buf + (done - sizeof(hdr)),
-			  len - (done - sizeof(hdr)));
-	}
-	return true;
+	return out_send(o, hdr, sizeof(hdr), buf, len);
 }
 
 /* ---- from others ---- */
@@ -471,7 +464,7 @@ static bool in_messages(struct inbound_link *in)
 		ofs = PHD_HELLO_LEN;
 	}
 	while (in->len - ofs >= PHD_FRAME_HDR) {
-		ok = phd_frame_pull(in->buf + ofs, FRAME_MAX, &len);
+		ok = phd_frame_pull(in->buf + ofs, REPL_MSG_MAX, &len);
 		if (!ok) {
 			return false;
 		}
