@@ -291,6 +291,16 @@ void local_super_push(uint8_t buf[LOCAL_SUPER_LEN],
 enum phstore_err local_super_pull(const uint8_t *buf,
 				  size_t len,
 				  struct local_super *super);
+/*
+ * Are the counters beyond, or within `more` of, what a store can get to?
+ * Then they are damaged, and another step could leave one that no release
+ * can open.
+ */
+#define LOCAL_WORN_APPEND (1ULL << 40)
+bool local_worn(const struct local_super *super,
+		uint64_t segno,
+		uint64_t head,
+		uint64_t more);
 void local_seg_hdr_push(uint8_t buf[LOCAL_SEG_HDR],
 			const struct local_seg *seg,
 			uint32_t seed);

@@ -282,6 +282,7 @@ static void stage_version(struct local_store *ls,
 	if (version_cmp(v, e->version) <= 0) {
 		v = e->version;
 		v.seq += 1;
+		v.epoch += v.seq == 0 ? 1 : 0;
 	}
 	phstore_op_set_version(buf, v);
 }
@@ -316,6 +317,14 @@ enum phstore_err local_append_frame(struct local_store *ls,
 	}
 	seg = local_seg_last(ls);
 	hdr.lsn = atomic_load(&sh->head);
+	if (local_worn(&sh->super, seg->segno, hdr.lsn, LOCAL_WORN_APPEND)) {
+		return phstore_fail(PHSTORE_ERR_CORRUPT,
+				    "%s: position %" PRIu64 " in segment %"
+				    PRIx64 ", epoch %" PRIu64 ": no log gets "
+				    "that far, nothing is appended",
+				    ls->store->path, hdr.lsn, seg->segno,
+				    sh->super.epoch);
+	}
 	hdr.durable = atomic_load(&sh->durable);
 
 	for (i = 0; i < num_ops; i++) {

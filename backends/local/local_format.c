@@ -17,6 +17,12 @@ static const uint8_t seg_magic[8] = { 'P','H','S','E','G','M','T','\n' };
 /* So that sums of positions and sizes cannot overflow. */
 #define LSN_MAX (UINT64_MAX / 2)
 
+/*
+ * No store gets as far as this by use. What is read may lie between the two
+ * limits, what is written may not: it could not be opened again.
+ */
+#define COUNTER_END (UINT64_MAX / 4)
+
 uint32_t local_seed(const uint8_t uuid[16])
 {
 	return phstore_crc32(0, uuid, 16);
@@ -95,6 +101,11 @@ enum phstore_err local_super_pull(const uint8_t *buf,
 			return PHSTORE_ERR_CORRUPT;
 		}
 	}
+	if (super->seq > LSN_MAX || super->epoch > LSN_MAX ||
+	    super->tail_segno > LSN_MAX)
+	{
+		return PHSTORE_ERR_CORRUPT;
+	}
 	if (super->segment_size < LOCAL_SEGMENT_MIN ||
 	    super->segment_size > LOCAL_SEGMENT_MAX ||
 	    super->segment_size % LOCAL_SUPER_SIZE != 0 ||
@@ -107,6 +118,17 @@ enum phstore_err local_super_pull(const uint8_t *buf,
 		return PHSTORE_ERR_CORRUPT;
 	}
 	return PHSTORE_OK;
+}
+
+bool local_worn(const struct local_super *super,
+		uint64_t segno,
+		uint64_t head,
+		uint64_t more)
+{
+	uint64_t end = COUNTER_END - more;
+
+	return super->seq > end || super->epoch > end || segno > end ||
+	       head > end;
 }
 
 void local_seg_hdr_push(uint8_t buf[LOCAL_SEG_HDR],

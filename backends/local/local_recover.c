@@ -610,6 +610,16 @@ enum phstore_err local_recover(struct local_store *ls)
 		log.num -= 1;
 	}
 	tell_headers(ls, &log, known);
+	if (!ls->store->read_only &&
+	    local_worn(&super, log.segs[log.num - 1].segno, head, 0))
+	{
+		err = phstore_fail(PHSTORE_ERR_CORRUPT,
+				   "%s: position %" PRIu64 ", epoch %"
+				   PRIu64 ": no log gets that far, it can be "
+				   "read only", ls->store->path, head,
+				   super.epoch);
+		goto done;
+	}
 	if (!ls->store->read_only) {
 		err = mend_last(ls, &log, head, known);
 		if (err != PHSTORE_OK) {

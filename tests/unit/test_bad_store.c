@@ -492,6 +492,62 @@ static void case_super(void)
 }
 
 /* The names of the good store's segments, in order. */
+/* Give both superblocks an epoch nobody can have reached. */
+static void set_epoch(uint64_t epoch)
+{
+	struct local_super super = {};
+	uint8_t *buf = NULL;
+	size_t len = 0;
+	int slot;
+
+	make_bad(false);
+	buf = file_read(bad, "super", &len);
+	for (slot = 0; slot < 2; slot++) {
+		uint8_t *p = buf + slot * LOCAL_SUPER_SIZE;
+
+		CHECK(local_super_pull(p, LOCAL_SUPER_LEN, &super) ==
+		      PHSTORE_OK);
+		/* as an epoch without a frame yet */
+		super.epoch = epoch;
+		super.epoch_start = super.durable;
+		local_super_push(p, &super);
+	}
+	file_write(bad, "super", buf, len);
+	free(buf);
+}
+
+/* What is written can be opened again: counters do not run past the end. */
+static void case_worn(void)
+{
+	uint64_t end = UINT64_MAX / 4;
+	struct phstore *store = NULL;
+
+	begin_case();
+	set_epoch(end + 1);
+	CHECK(open_at(bad, 0, &store) == PHSTORE_ERR_CORRUPT);
+	CHECK(strstr(phstore_last_error(), "no log gets that far") != NULL);
+	CHECK(open_at(bad, PHSTORE_OPEN_RDONLY, &store) == PHSTORE_OK);
+	CHECK(missing(store, NULL) == 0);
+	TALLOC_FREE(store);
+
+	set_epoch(end - LOCAL_WORN_APPEND);
+	CHECK(open_at(bad, 0, &store) == PHSTORE_OK);
+	CHECK(missing(store, NULL) == 0);
+	CHECK(put(store, "one", "more", 4) == PHSTORE_ERR_CORRUPT);
+	TALLOC_FREE(store);
+	CHECK(open_at(bad, 0, &store) == PHSTORE_OK);
+	TALLOC_FREE(store);
+
+	set_epoch(end - LOCAL_WORN_APPEND - 1);
+	CHECK(open_at(bad, 0, &store) == PHSTORE_OK);
+	CHECK(put(store, "one", "more", 4) == PHSTORE_OK);
+	TALLOC_FREE(store);
+	CHECK(open_at(bad, 0, &store) == PHSTORE_OK);
+	CHECK(missing(store, NULL) == 0);
+	TALLOC_FREE(store);
+	end_case("an epoch that no log gets to");
+}
+
 static size_t segments(char names[MAX_FILES][32])
 {
 	size_t num = 0;
@@ -1071,6 +1127,7 @@ int main(void)
 	case_foreign();
 	case_newer();
 	case_super();
+	case_worn();
 	case_flips();
 	case_last();
 	case_truncated();

@@ -69,11 +69,11 @@ static void test_super(void **state)
 	for (n = 0; n < ROUNDS; n++) {
 		memset(&in, 0, sizeof(in));
 		in = (struct local_super) {
-			.seq = rnd(),
+			.seq = rnd() >> 1,
 			.segment_size = 65536 + 4096 * (rnd() % 1000),
-			.epoch = rnd(),
+			.epoch = rnd() >> 1,
 			.epoch_start = (rnd() >> 1) & ~(uint64_t)7,
-			.tail_segno = rnd(),
+			.tail_segno = rnd() >> 1,
 			.tail_lsn = (rnd() >> 1) & ~(uint64_t)7,
 			.durable = (rnd() >> 1) & ~(uint64_t)7,
 			.num_damaged = rnd(),
@@ -110,6 +110,11 @@ static void test_super(void **state)
 			 PHSTORE_ERR_CORRUPT);
 	in.tail_lsn = 8;
 	in.durable = 12;
+	local_super_push(buf, &in);
+	assert_int_equal(local_super_pull(buf, 128, &out),
+			 PHSTORE_ERR_CORRUPT);
+	in.durable = 16;
+	in.epoch = UINT64_MAX;
 	local_super_push(buf, &in);
 	assert_int_equal(local_super_pull(buf, 128, &out),
 			 PHSTORE_ERR_CORRUPT);
