@@ -461,6 +461,19 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
 	}
 """, scope="function smbd_cleanupd_got_glock"),
 
+    # A write on a persistent handle is on the disk before its answer: CREATE
+    # opens the file so, and a handle that is taken up again is the same
+    hook("reconnect-write-through", "source3/smbd/durable.c",
+         "before", "state->status = fd_openat(state->dirfsp, "
+         "state->rel_fname, fsp, &how);", """
+	if (fsp->op->global->persistent && fsp->fsp_flags.can_write &&
+	    lp_strict_sync(SNUM(fsp->conn)))
+	{
+		how.flags |= O_SYNC;
+	}
+
+""", scope="function vfs_default_durable_reconnect_fn"),
+
     # A handle's time is over: its delete-on-close happens
     hook("expire-begin", "source3/smbd/scavenger.c",
          "before", "status = smbXsrv_open_cleanup("
