@@ -461,6 +461,16 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
 	}
 """, scope="function smbd_cleanupd_got_glock"),
 
+    # smbds have died, here or with a node: their CephFS sessions end
+    hook("cleanupd-ceph-include", "source3/smbd/smbd_cleanupd.c",
+         "after", '#include "scavenger.h"',
+         '#include "source3/smbd/phstore_ceph.h"'),
+
+    hook("cleanupd-ceph", "source3/smbd/smbd_cleanupd.c",
+         "before", "if (!lp_persistent_handles()) {",
+         "	phstore_ceph_sweep(state->msg);",
+         scope="function cleanup_ph"),
+
     # A write on a persistent handle is on the disk before its answer: CREATE
     # opens the file so, and a handle that is taken up again is the same
     hook("reconnect-write-through", "source3/smbd/durable.c",

@@ -144,4 +144,7 @@ struct smbd_server_connection;
 void ceph_ca_sweep_start(const struct ceph_ca_lib *lib,
 			 struct smbd_server_connection *sconn);
 
+/** @brief End all of dead smbds; returns when that is done. */
+void ceph_ca_sweep_all(struct messaging_context *msg);
+
 #endif /* CEPH_CA_PRIVATE_H */

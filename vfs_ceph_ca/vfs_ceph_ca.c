@@ -16,8 +16,8 @@
  *   up again only when that session has ended: nobody writes behind its back.
  * - A file's identity is made of the cluster's and the file system's id, the
  *   inode and the snapshot: the same on each node and after each mount.
- * - A write on a persistent handle is synced before its answer
- *   (ceph_ca_sync.c).
+ * - A write on a persistent handle is synced before its answer, by us instead
+ *   of by libcephfs (ceph_ca_sync.c).
  * - A smbd whose own session was ended ends itself, as if killed: what it
  *   remembers of its handles is not true any more.
  *
@@ -423,26 +423,51 @@ static struct file_id ceph_ca_file_id_create(struct vfs_handle_struct *handle,
 	return id;
 }
 
+/* Of a handle that was opened with O_SYNC */
+struct ceph_ca_fsp {
+	bool sync;
+};
+
 static int ceph_ca_openat(struct vfs_handle_struct *handle,
 			  const struct files_struct *dirfsp,
 			  const struct smb_filename *smb_fname,
 			  struct files_struct *fsp,
 			  const struct vfs_open_how *how)
 {
-	int fd = SMB_VFS_NEXT_OPENAT(handle, dirfsp, smb_fname, fsp, how);
+	struct ceph_ca_conn *cc = NULL;
+	struct vfs_open_how below = *how;
+	struct ceph_ca_fsp *ext = NULL;
+	int fd;
 
+	SMB_VFS_HANDLE_GET_DATA(handle, cc, struct ceph_ca_conn, return -1);
+
+	if (cc->sync_writes && (how->flags & O_SYNC) == O_SYNC) {
+		/* libcephfs would sync each write by itself, in our thread */
+		ext = VFS_ADD_FSP_EXTENSION(
+			handle, fsp, struct ceph_ca_fsp, NULL);
+		if (ext == NULL) {
+			errno = ENOMEM;
+			return -1;
+		}
+		ext->sync = true;
+		below.flags &= ~O_SYNC;
+	}
+	fd = SMB_VFS_NEXT_OPENAT(handle, dirfsp, smb_fname, fsp, &below);
 	ceph_ca_check_evicted(fd, errno);
 	return fd;
 }
 
-/* Has a write on this handle to be durable before it is answered? */
-static bool ceph_ca_wants_sync(const struct ceph_ca_conn *cc,
-			       const struct files_struct *fsp)
+/*
+ * Has a write on this handle to be durable before it is answered? That of a
+ * persistent handle: smbd opens it with O_SYNC, also when it is taken up
+ * again. Or its client asked for write-through.
+ */
+static bool ceph_ca_wants_sync(struct vfs_handle_struct *handle,
+			       struct files_struct *fsp)
 {
-	return cc->sync_writes &&
-	       fsp->op != NULL &&
-	       fsp->op->global != NULL &&
-	       fsp->op->global->persistent;
+	struct ceph_ca_fsp *ext = VFS_FETCH_FSP_EXTENSION(handle, fsp);
+
+	return ext != NULL && ext->sync;
 }
 
 static ssize_t ceph_ca_pwrite(struct vfs_handle_struct *handle,
@@ -459,7 +484,7 @@ static ssize_t ceph_ca_pwrite(struct vfs_handle_struct *handle,
 
 	written = SMB_VFS_NEXT_PWRITE(handle, fsp, data, n, offset);
 	ceph_ca_check_evicted(written, errno);
-	if (written <= 0 || !ceph_ca_wants_sync(cc, fsp)) {
+	if (written <= 0 || !ceph_ca_wants_sync(handle, fsp)) {
 		return written;
 	}
 	ret = ceph_ca_sync(cc->lib, cc->session->mnt, fsp->file_id.inode);
@@ -526,12 +551,12 @@ static void ceph_ca_pwrite_written(struct tevent_req *subreq)
 	TALLOC_FREE(subreq);
 	ceph_ca_check_evicted(state->written, state->vfs_aio_state.error);
 	if (state->written <= 0 ||
-	    !ceph_ca_wants_sync(state->cc, state->fsp))
+	    !ceph_ca_wants_sync(state->handle, state->fsp))
 	{
 		tevent_req_done(req);
 		return;
 	}
-	/* a persistent handle is a client's: there is a pool */
+	/* it is a client's: there is a pool */
 	subreq = ceph_ca_sync_send(state,
 				   state->ev,
 				   state->handle->conn->sconn->pool,
@@ -731,6 +756,7 @@ static NTSTATUS ceph_ca_durable_reconnect(struct vfs_handle_struct *handle,
 static const struct phstore_ceph_ops ceph_ca_ops = {
 	.before_mount = ceph_ca_before_mount,
 	.unmounted = ceph_ca_unmounted,
+	.sweep = ceph_ca_sweep_all,
 };
 
 static struct vfs_fn_pointers ceph_ca_fns = {
