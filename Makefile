@@ -4,7 +4,8 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 
 .PHONY: all samba samba-dir demo run stop cluster cluster-stop \
-	cluster-demo ceph ceph-stop test bench bench-ceph tidy clean help
+	cluster-demo ceph ceph-stop test bench bench-cluster bench-ceph \
+	bench-page bench-report tidy clean help
 .DEFAULT_GOAL := all
 
 # Variables given to make (SAMBA_DIR=... SANITIZE=...) are in the environment of
@@ -53,14 +54,21 @@ test:
 	@tests/run $(SETS)
 
 bench: all samba
-	@SAMBA_DIR="$(samba_dir)" bench/run
+	@SAMBA_DIR="$(samba_dir)" bench/run; rc=$$?; bench/page; exit $$rc
 
 bench-cluster: all samba
-	@SAMBA_DIR="$(samba_dir)" bench/cluster
+	@SAMBA_DIR="$(samba_dir)" bench/cluster; rc=$$?; bench/page; exit $$rc
 
 bench-ceph:
 	@scripts/build --ceph
-	@bench/ceph/run
+	@bench/ceph/run; rc=$$?; bench/page; exit $$rc
+
+bench-page:
+	@bench/page
+
+bench-report: all samba
+	@scripts/build --ceph
+	@SAMBA_DIR="$(samba_dir)" bench/all
 
 tidy:
 	@scripts/tidy
@@ -85,5 +93,7 @@ help:
 	@echo 'make bench      benchmarks against upstream'"'"'s own storage'
 	@echo 'make bench-ceph benchmarks of the backend rados on such a cluster'
 	@echo 'make bench-cluster  the same in clusters of 3, 5 and 8 nodes'
+	@echo 'make bench-page  the page of what was measured, made anew'
+	@echo 'make bench-report  all parts, in short, 12 minutes: bench/reference'
 	@echo 'make tidy       licence headers, line lengths and the like'
 	@echo 'make clean      remove build*/ (not the cached Samba)'

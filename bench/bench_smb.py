@@ -10,6 +10,7 @@ import itertools
 import subprocess
 
 import phlab
+import plots
 from benchlib import BenchError, Server, disk_us, median
 
 WORKLOADS = (
@@ -18,13 +19,25 @@ WORKLOADS = (
 )
 SLOW_US = 2000
 CLIENTS = (1, 8)
+MORE_CLIENTS = (2, 4, 16, 32)
+# handles that are not the main subject: name, share, handle, lease
+MORE_HANDLES = (
+    ("durable", "plain", "durable-v2", "RWH"),
+    ("lease-rwh", "ca_rwh", "persistent", "RWH"),
+)
 SYNCS = ("fdatasync", "msync")
 ODD_SYNCS = ("fsync", "sync_file_range", "pwritev2_sync", "syncfs")
 
 
 def steps(bench):
     cells = len(WORKLOADS) * len(CLIENTS) * 4
-    return bench.rounds * (cells + len(WORKLOADS)) + slow_steps(bench)
+    more = 3 * len(MORE_CLIENTS) * few_rounds(bench)
+    return bench.rounds * (cells + len(WORKLOADS) + 3) + more + slow_steps(
+        bench)
+
+
+def few_rounds(bench):
+    return min(2, bench.rounds)
 
 
 def slow_rounds(bench):
@@ -39,12 +52,13 @@ def slow_steps(bench):
 class Cells(dict):
     """Results by (server, workload, handle, clients), one per round."""
 
-    def measure(self, bench, server, workload, lock, handle, clients):
-        r = server.run(handle, clients, lock)
-        key = (server.name, workload, handle, clients)
+    def measure(self, bench, server, workload, lock, handle, clients,
+                name=None, **options):
+        r = server.run(handle, clients, lock, **options)
+        key = (server.name, workload, name or handle, clients)
         self.setdefault(key, []).append(r)
         bench.did("%s, %s, %s, %d client%s" %
-                  (server.name, workload, handle, clients,
+                  (server.name, workload, name or handle, clients,
                    "" if clients == 1 else "s"),
                   "%7.0f cycles/s  p50 %6.0f us  fdatasync %.2f" %
                   (r["cycles_per_s"], r["cycle_us"],
@@ -81,6 +95,13 @@ def run(bench):
                     cells.measure(bench, server, workload, lock, handle,
                                   clients)
                 cross.append(counts_ratio(before, counts(ours)))
+            more_handles(bench, cells, ours, peer)
+        for _ in range(few_rounds(bench)):
+            for clients in MORE_CLIENTS:
+                for server, handle in ((ours, "plain"), (ours, "persistent"),
+                                       (peer, "persistent")):
+                    cells.measure(bench, server, "open-close", False, handle,
+                                  clients)
     finally:
         ours.stop()
         peer.stop()
@@ -93,6 +114,81 @@ def run(bench):
               "fdatasync calls seen from outside: 1 when nothing is hidden")
     slow_rows(bench)
     cpu_rows(bench, cells)
+    more_handle_rows(bench, cells)
+    pictures(bench, cells)
+
+
+def more_handles(bench, cells, ours, peer):
+    for name, share, handle, lease in MORE_HANDLES:
+        servers = (ours, peer) if name == "durable" else (ours,)
+        for server in servers:
+            cells.measure(bench, server, "open-close", False, handle, 1,
+                          name, share=share, lease=lease)
+
+
+def more_handle_rows(bench, cells):
+    def times(server, name):
+        return cells.get_all(server, "open-close", name, 1, "cycle_us")
+
+    def ratios(ours, other):
+        return [a / b for a, b in zip(ours, other)]
+
+    bench.row("durable/open-close/1-client",
+              ratios(times("local", "durable"), times("none", "durable")),
+              "x upstream's time", "<=", 1.1, None,
+              "median time of a cycle with a durable v2 handle and an RWH "
+              "lease, ours %.0f us over upstream's storage %.0f us, in turns"
+              % (median(times("local", "durable")),
+                 median(times("none", "durable"))))
+    bench.row("lease-rwh/open-close/1-client",
+              ratios(times("local", "lease-rwh"),
+                     times("local", "persistent")),
+              "x without a lease", "<=", 1.1, None,
+              "median time of a cycle with a persistent handle and an RWH "
+              "lease %.0f us over one without a lease, in turns" %
+              median(times("local", "lease-rwh")))
+
+
+SIDES = (("persistent, phstore", "local", "persistent", 0),
+         ("persistent, Samba's own storage", "none", "persistent", 1),
+         ("plain handle", "local", "plain", 6))
+
+
+def pictures(bench, cells):
+    note = ("%d rounds of %g s each, in turns: medians, whiskers from the "
+            "smallest to the largest round" % (bench.rounds, bench.seconds))
+    for clients in CLIENTS:
+        bench.plots.append(plots.percentiles(
+            "One open and close, %d client%s" % (
+                clients, "" if clients == 1 else "s"),
+            [plots.percentile_series(
+                name, [r["ops"]["cycle"] for r in
+                       cells[(server, "open-close", handle, clients)]],
+                colour=colour) for name, server, handle, colour in SIDES],
+            note))
+    bench.plots.append(plots.plot(
+        "line", "Throughput over clients, open and close", "clients",
+        "cycles/s",
+        [plots.series(name, {
+            n: cells.get_all(server, "open-close", handle, n,
+                             "cycles_per_s")
+            for n in sorted(CLIENTS + MORE_CLIENTS)}, 1, colour=colour)
+         for name, server, handle, colour in SIDES], note, log_x=True, log_y=True))
+
+    def groups(*path):
+        return [plots.series(name, {
+            "%s, %d client%s" % (workload, n, "" if n == 1 else "s"):
+            cells.get_all(server, workload, handle, n, *path)
+            for workload, _, _, _ in WORKLOADS for n in CLIENTS},
+            colour=colour) for name, server, handle, colour in SIDES]
+
+    bench.plots.append(plots.plot(
+        "bars", "fdatasync per cycle", "", "calls of all smbds",
+        groups("syncs_per_cycle", "fdatasync")[:2], note + "; counted by a "
+        "library before each smbd's calls"))
+    bench.plots.append(plots.plot(
+        "bars", "Processor time per cycle", "", "us of all smbds",
+        groups("server_cpu_us_per_cycle"), note))
 
 
 def counts(server):

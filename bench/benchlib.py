@@ -63,6 +63,7 @@ class Bench:
         self.only = only
         self.rows = []
         self.notes = []
+        self.plots = []
         self.steps = 0
         self.step = 0
         self.began = time.monotonic()
@@ -177,7 +178,8 @@ class Server:
     def stop(self):
         self.smbd.stop()
 
-    def run(self, handle, clients, lock=False, seconds=None, share="ca"):
+    def run(self, handle, clients, lock=False, seconds=None, share="ca",
+            lease=None):
         """One measurement; phbench's JSON as a dict."""
         with tempfile.NamedTemporaryFile(
                 "r", dir=self.bench.dir, suffix=".json") as out:
@@ -193,6 +195,8 @@ class Server:
                    "--json", out.name]
             if lock:
                 cmd += ["--workload", "open-lock-unlock-close"]
+            if lease:
+                cmd += ["--lease", lease]
             r = measure(cmd, 120)
             if "not one cycle" in r.stderr:
                 # upstream's storage on a slow disk: give it more time

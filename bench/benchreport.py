@@ -9,7 +9,9 @@ import platform
 import subprocess
 
 import phlab
+import plots
 from benchlib import TOP
+from svgplot import number
 
 
 def first_match(path, key):
@@ -35,12 +37,9 @@ def file_system(path):
     return output("findmnt", "-n", "-o", "FSTYPE,OPTIONS", "-T", path)
 
 
-def machine(bench):
+def hardware():
+    """The machine, without a word on where it is or whose."""
     kb = first_match("/proc/meminfo", "MemTotal").split()[0]
-    version = "not used"
-    if bench.wants("smb"):
-        version = output(os.path.join(phlab.samba_dir(), "bin", "smbd"),
-                         "--version")
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime(
             "%Y-%m-%d %H:%M UTC"),
@@ -49,21 +48,49 @@ def machine(bench):
         "memory_gib": round(int(kb) / 1024 / 1024, 1)
         if kb.isdigit() else None,
         "kernel": platform.release(),
-        "file_system": file_system(bench.dir),
-        "samba": version,
         "commit": output("git", "describe", "--always", "--dirty"),
         "load_start": round(os.getloadavg()[0], 2),
-        "rounds": bench.rounds,
-        "seconds": bench.seconds,
     }
 
 
-def number(value):
-    if value is None:
-        return ""
-    if abs(value) >= 100:
-        return "{:,.0f}".format(value)
-    return "{:g}".format(value)
+def machine(bench):
+    version = "not used"
+    if bench.wants("smb"):
+        version = output(os.path.join(phlab.samba_dir(), "bin", "smbd"),
+                         "--version")
+    return dict(hardware(), file_system=file_system(bench.dir),
+                samba=version, rounds=bench.rounds, seconds=bench.seconds)
+
+
+def peer_plots(bench):
+    """The store beside other stores (bench_store.py: bench.peers)."""
+    peers = getattr(bench, "peers", [])
+    modes = list(dict.fromkeys(p["mode"] for p in peers))
+    note = "one record a commit, synced; each writer a process"
+    out = []
+    for key, title, unit in (
+            ("commits_per_s", "The store beside others", "commits/s"),
+            ("p50_us", "Time of a commit, median", "us"),
+            ("p99_us", "Time of a commit, 99 %", "us")):
+        lines = [dict(
+            name=mode,
+            points=[[p["writers"], p[key]] for p in peers
+                    if p["mode"] == mode],
+            spread=[p.get("spread") if key == "commits_per_s" else None
+                    for p in peers if p["mode"] == mode])
+            for mode in modes]
+        if lines:
+            out.append(plots.plot("line", title, "writers", unit, lines,
+                                  note, log_x=True, log_y=True))
+    return out
+
+
+def summary(bench, info):
+    """The part's JSON."""
+    return {"machine": info, "notes": bench.notes, "rows": bench.rows,
+            "plots": bench.plots + peer_plots(bench),
+            "peers": getattr(bench, "peers", []),
+            "missing_peers": getattr(bench, "missing_peers", {})}
 
 
 def mark(row):
@@ -75,8 +102,7 @@ def mark(row):
 def write(bench, info, folder):
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "summary.json"), "w") as f:
-        json.dump({"machine": info, "notes": bench.notes,
-                   "rows": bench.rows}, f, indent=1)
+        json.dump(summary(bench, info), f, indent=1)
         f.write("\n")
 
     lines = [

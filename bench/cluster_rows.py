@@ -1,0 +1,227 @@
+# bench: what bench/cluster measured, as rows and pictures of the page
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Rule: a row is there only if everything it is made of was measured; ratios
+# are made round by round, as a round's figures were measured seconds apart.
+
+import statistics
+
+import plots
+
+NAMES = {"sync": "phstore, sync", "replicated": "phstore, replicated",
+         "rados": "phstore, rados"}
+COLOURS = {"sync": 0, "replicated": 2, "rados": 3, "full_outage": 1,
+           "partial_outage": 4}
+OPS = {">=": lambda a, b: a >= b, "<=": lambda a, b: a <= b,
+       "<": lambda a, b: a < b}
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def rates(data, nodes, storage, clients, handle="persistent"):
+    cell = data["throughput"][str(nodes)][storage][
+        "%s/%d" % (handle, clients)]
+    return cell.get("rates") or [cell["cycles_per_s"]]
+
+
+def ratios(top, low):
+    if len(top) != len(low):
+        return [median(top) / median(low)]
+    return [a / b for a, b in zip(top, low)]
+
+
+def of_plain(data, nodes, storage, clients):
+    return ratios(rates(data, nodes, storage, clients),
+                  rates(data, nodes, storage, clients, "plain"))
+
+
+def syncs(data, storage, clients):
+    cell = data["throughput"]["3"][storage]["persistent/%d" % clients]
+    return [cell["fdatasync_per_cycle"]]
+
+
+def after(data, storage):
+    """Milliseconds from the end of ctdb's recovery to the first write."""
+    got = [r["after_ms"] for name, runs in data["failover"].items()
+           if name.startswith(storage + "/") and "handles" not in name
+           for r in runs]
+    if not got:
+        raise KeyError(storage)
+    return got
+
+
+def wanted(data):
+    """(name, unit, op, limit, ours, peer or None, how)"""
+    def x_peer(storage, clients):
+        return lambda: ratios(rates(data, 3, "sync", clients),
+                              rates(data, 3, storage, clients))
+
+    def x_plain(storage, clients):
+        return lambda: of_plain(data, 3, storage, clients)
+
+    def growth(storage):
+        return lambda: [median(of_plain(data, 3, storage, 1)) /
+                        median(of_plain(data, 8, storage, 1))]
+
+    def one():
+        return [1]
+
+    def figures(storage, clients):
+        pair = [samples(lambda s=s: [median(rates(data, 3, s, clients))])
+                for s in ("sync", storage)]
+        return "" if None in pair else ": %.0f and %.0f" % (
+            pair[0][0], pair[1][0])
+
+    rate_how = ("cycles/s of class sync, K=2, over those of Samba's own "
+                "storage with %s, in a cluster of its own, 3 nodes")
+    plain_how = ("cycles/s over those of plain handles, measured in turns "
+                 "in the same cluster of 3 nodes; peer: %s likewise")
+    for clients, full, partial in ((1, 10.0, 1.0), (8, 25.0, 1.5)):
+        name = "%d-client%s" % (clients, "" if clients == 1 else "s")
+        yield ("sync/%s/x-partial" % name, "x partial_outage", ">=",
+               partial, x_peer("partial_outage", clients), one,
+               rate_how % "partial_outage" + figures("partial_outage",
+                                                     clients))
+        yield ("sync/%s/x-full" % name, "x full_outage", ">=", full,
+               x_peer("full_outage", clients), one,
+               rate_how % "full_outage" + figures("full_outage", clients))
+        yield ("sync/%s/x-plain" % name, "x plain handles", ">=" if
+               clients == 8 else None, 0.5, x_plain("sync", clients),
+               x_plain("full_outage", clients), plain_how % "full_outage")
+        yield ("sync/%s/fdatasync" % name, "per cycle", "<=",
+               4.0 if clients == 1 else 2.5,
+               lambda n=clients: syncs(data, "sync", n),
+               lambda n=clients: syncs(data, "full_outage", n),
+               "fdatasync calls of all processes of all 3 nodes over the "
+               "cycles of the same time, median of the rounds; peer: "
+               "full_outage, which has as many msync besides")
+        yield ("replicated/%s/x-plain" % name, "x plain handles", ">=",
+               0.7, x_plain("replicated", clients),
+               x_plain("partial_outage", clients),
+               plain_how % "partial_outage")
+        yield ("rados/%s" % name, "cycles/s", None, None,
+               lambda n=clients: rates(data, 3, "rados", n),
+               lambda n=clients: rates(data, 3, "full_outage", n),
+               "persistent handles on 3 nodes over a Ceph cluster of three "
+               "OSDs on the same machine; peer: full_outage")
+    yield ("sync/1-client/8-nodes-to-3", "x", "<=", 1.2, growth("sync"),
+           growth("full_outage"), "the cost of a persistent handle, plain "
+           "cycles/s over persistent ones in the same cluster, on 8 nodes "
+           "over that on 3; peer: full_outage")
+    yield ("failover/after-recovery", "ms", "<", 300.0,
+           lambda: after(data, "sync"), lambda: after(data, "full_outage"),
+           "SIGKILL of all of a node; from the end of ctdb's recovery until "
+           "the handle asked for on another node is back and was written "
+           "to; leader and another node; peer: full_outage")
+    yield ("failover/after-recovery-100000", "ms", "<", 2000.0,
+           lambda: [data["failover"]["sync/other, 100000 handles open"][0][
+               "after_ms"]], None,
+           "the same while 100,000 handles were open on the node that died")
+
+
+def samples(fn):
+    try:
+        return fn() if fn else None
+    except (KeyError, IndexError, statistics.StatisticsError,
+            ZeroDivisionError):
+        return None
+
+
+def rows(data):
+    out = []
+    for name, unit, op, limit, ours, peer, how in wanted(data):
+        got, other = samples(ours), samples(peer)
+        if got is None:
+            continue
+        value = round(median(got), 2)
+        out.append({
+            "name": name, "value": value, "unit": unit,
+            "bound": "%s %g" % (op, limit) if op else None,
+            "bound_value": limit if op else None,
+            "peer": None if other is None else round(median(other), 2),
+            "pass": OPS[op](value, limit) if op else True,
+            "spread": [round(min(got), 2), round(max(got), 2)],
+            "rounds": len(got), "how": how})
+    return out
+
+
+def sizes(data):
+    return sorted(data["throughput"], key=int)
+
+
+def all_storages(data):
+    found = []
+    for size in sizes(data):
+        found += [s for s in data["throughput"][size] if s not in found]
+    return found
+
+
+def pictures(data):
+    m = data.get("machine", {})
+    note = ("rounds of %s s: medians, whiskers from the smallest to the "
+            "largest; all nodes, daemons and clients share the machine" %
+            m.get("seconds", "?"))
+    out = []
+    over_n, bars, sync_bars = [], [], []
+    for storage in all_storages(data):
+        name = NAMES.get(storage, "Samba, " + storage)
+        look = {"colour": COLOURS.get(storage, 7)}
+        got = {int(n): rates(data, n, storage, 1) for n in sizes(data)
+               if "persistent/1" in data["throughput"][n].get(storage, {})}
+        if len(got) > 1:
+            over_n.append(plots.series(name, got, 1, **look))
+        cells = data["throughput"].get("3", {}).get(storage, {})
+        groups = {"%s client%s" % (n, "" if n == "1" else "s"):
+                  "persistent/" + n for n in ("1", "8")}
+        groups = {k: v for k, v in groups.items() if v in cells}
+        if groups:
+            bars.append(plots.series(name, {
+                k: cells[v].get("rates") or [cells[v]["cycles_per_s"]]
+                for k, v in groups.items()}, 1, **look))
+            sync_bars.append(plots.series(name, {
+                k: [cells[v]["fdatasync_per_cycle"] +
+                    cells[v]["msync_per_cycle"]]
+                for k, v in groups.items()}, **look))
+    if over_n:
+        plain = next(s for s in ("sync", "partial_outage", "full_outage",
+                                 "replicated", "rados")
+                     if s in all_storages(data))
+        over_n.append(plots.series("plain handles", {
+            int(n): rates(data, n, plain, 1, "plain") for n in sizes(data)
+            if plain in data["throughput"][n]}, 1, dash=True, colour=6))
+        out.append(plots.plot(
+            "line", "Open and close over the number of nodes, 1 client",
+            "nodes", "cycles/s", over_n, note, log_y=True))
+    if bars:
+        out.append(plots.plot("bars", "Open and close, 3 nodes", "",
+                              "cycles/s", bars, note))
+        out.append(plots.plot(
+            "bars", "Syncs per cycle, all processes of 3 nodes", "",
+            "fdatasync and msync calls", sync_bars, note, log_y=True))
+    if data["failover"]:
+        out.append(timeline(data))
+    return out
+
+
+def timeline(data):
+    """From the death of a node to the first write, in its phases."""
+    phases = (("ctdb notices and recovers",
+               lambda r: r["total_s"] - r["after_ms"] / 1000),
+              ("new session, handle back, first write",
+               lambda r: r["after_ms"] / 1000))
+    names = {}
+    for key, runs in data["failover"].items():
+        storage, whom = key.split("/", 1)
+        names["%s, %s" % (storage, whom.replace(" handles open", ""))] = runs
+    return plots.plot(
+        "bars", "Failover: from SIGKILL of a node to the first write", "",
+        "seconds",
+        [plots.series(title, {name: [fn(r) for r in runs]
+                              for name, runs in names.items()}, 3)
+         for title, fn in phases],
+        "3 nodes, one client with handle and lock; medians of %d run(s); "
+        "leader, other: which node died" % max(
+            len(r) for r in names.values()), stacked=True)
