@@ -31,6 +31,8 @@
 
 /* Own status goes to the others every so many ticks. */
 #define STATUS_TICKS 10
+/* Deletions wait two seconds to be swept, or for a batch of them. */
+#define SWEEP_TICKS 40
 
 static uint64_t cluster_id(const struct phd_config *conf)
 {
@@ -323,6 +325,7 @@ static bool begin_core(struct phd_ctdb *d, const struct phd_view *view)
 		.cluster = d->cluster,
 		.beside = true,
 		.pull_all = damaged(d),
+		.sweep_ticks = SWEEP_TICKS,
 		.ops = &phd_repl_ops,
 		.private_data = d,
 	};

@@ -336,6 +336,7 @@ static void start(struct sim *s, uint8_t i)
 		.copies = s->k,
 		.cluster = 7,
 		.lazy = (s->seed & 3) == 3,
+		.sweep_ticks = 10,
 		.ops = &ops,
 		.private_data = &handles[i],
 	};

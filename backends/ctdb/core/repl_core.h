@@ -104,6 +104,8 @@ struct repl_config {
 	bool lazy;
 	/* the store has lost records: read all of every source */
 	bool pull_all;
+	/* between sweeps of fewer deletions than a batch; costs a sync each */
+	uint32_t sweep_ticks;
 	const struct repl_ops *ops;
 	void *private_data;
 };

@@ -59,8 +59,7 @@ enum {
 #define REPL_SHIP_BYTES (32 * 1024)	/* of one message, or one item */
 #define REPL_PULL_BYTES (128 * 1024)
 #define REPL_LAZY_MAX 1024		/* items received and not synced */
-#define REPL_SWEEP_BATCH 512
-#define REPL_SWEEP_TICKS 10		/* for fewer than these */
+#define REPL_SWEEP_BATCH 2048
 #define REPL_RESEND_TICKS 3
 #define REPL_PULL_TICKS 10
 #define REPL_SILENT_TICKS 40

@@ -123,7 +123,7 @@ void repl_sweep_tick(struct repl_core *c)
 	}
 	c->batch_idle++;
 	if (c->num_tombs < REPL_SWEEP_BATCH &&
-	    c->batch_idle < REPL_SWEEP_TICKS) {
+	    c->batch_idle < c->conf.sweep_ticks) {
 		/* each batch costs every member a sync: let it grow */
 		return;
 	}
