@@ -5,7 +5,8 @@
 # What it is: a Node is a private smbd (tests/lab/phlab.py) with a phstored of
 # its own, on a store in a Ceph lab. Several nodes share the files and the
 # store's namespace; without ctdb one of them serves at a time. It can lose
-# its daemons, all of its processes, and its local store. A Cluster is the
+# its daemons, all of its processes, and its local store. A Story is a client
+# that looks whether all is as it left it. A Cluster is the
 # cluster lab (tests/cluster/clusterlab.py) on such a store: Ceph lives in the
 # hub's network, beside the clients.
 
@@ -23,6 +24,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "cluster"))
 import cephlab
 import clusterlab
 import phlab
+import smb2
 
 
 class Phstored:
@@ -138,6 +140,40 @@ class Node(phlab.SmbServer):
         """However the test ended."""
         self.kill9_all()
         self.daemon.end(signal.SIGKILL)
+
+
+class Story:
+    """A client with one open, locked file and one that it has closed."""
+
+    def __init__(self, server, share, name):
+        self.client = phlab.Client(server, share, name).connect()
+        tree = self.client.tree
+        self.closed = tree.create(name + ".closed")
+        self.op = tree.create(name, lease=smb2.LEASE_R)
+        phlab.check(self.op.persistent, "the handle is not persistent")
+        tree.lock(self.op, 0, 16)
+        tree.write(self.op, 0, b"before")
+        tree.close(self.closed)
+        self.name = name
+
+    def holds(self, server):
+        self.client.server = server
+        self.client.connect_when_up()
+        tree = self.client.tree
+        back = tree.reconnect(self.op)
+        phlab.check(back.persistent_id == self.op.persistent_id,
+                    "another handle came back")
+        self.op = back
+        status = tree.status_of(tree.reconnect, self.closed)
+        phlab.check(status == "OBJECT_NAME_NOT_FOUND",
+                    "the closed handle: %s" % status)
+        phlab.check(tree.read(self.op, 0, 6) == b"before", "other data")
+        other = phlab.Client(server, self.client.share, "other").connect()
+        op = other.tree.create(self.name)
+        status = other.tree.status_of(other.tree.lock, op, 0, 16)
+        phlab.check(status == "LOCK_NOT_GRANTED", "its lock: %s" % status)
+        other.tree.close(op)
+        other.drop()
 
 
 HUB = "10.77.0.254"
