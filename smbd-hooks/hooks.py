@@ -471,6 +471,18 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
          "	phstore_ceph_sweep(state->msg);",
          scope="function cleanup_ph"),
 
+    # A crash leaves the cookie of CREATE, with the name the file had then
+    hook("reconnect-renamed", "source3/smbd/durable.c",
+         "before", "status = filename_convert_dirfsp_rel(talloc_tos(),", """
+	if (op->global->persistent) {
+		phstore_open_renamed(talloc_tos(),
+				     state.cookie.id,
+				     conn->connectpath,
+				     &state.cookie.base_name);
+	}
+
+""", scope="function vfs_default_durable_reconnect"),
+
     # A write on a persistent handle is on the disk before its answer: CREATE
     # opens the file so, and a handle that is taken up again is the same
     hook("reconnect-write-through", "source3/smbd/durable.c",

@@ -17,6 +17,7 @@
 #include "lib/util/server_id.h"
 #include "lib/util/time_basic.h"
 #include "serverid.h"
+#include "locking/share_mode_lock.h"
 #include "smbd/smbd.h"
 #include "smbd/globals.h"
 #include "smbd/smbXsrv_open.h"
@@ -245,6 +246,28 @@ void phstore_open_locked(struct smbXsrv_open *op)
 		/* the response is not sent, see phstore_smb2_hold() */
 		DBG_ERR("phstore: a lock sequence number is not stored: %s\n",
 			nt_errstr(status));
+	}
+}
+
+void phstore_open_renamed(TALLOC_CTX *mem_ctx,
+			  struct file_id id,
+			  const char *servicepath,
+			  const char **base_name)
+{
+	struct share_mode_lock *lck = NULL;
+	const char *name = NULL;
+
+	lck = fetch_share_mode_unlocked(mem_ctx, id);
+	if (lck == NULL) {
+		return;
+	}
+	if (strcmp(share_mode_servicepath(lck), servicepath) == 0) {
+		name = share_mode_filename(mem_ctx, lck);
+	}
+	TALLOC_FREE(lck);
+	if (name != NULL) {
+		/* whether it is that file is looked at by the caller */
+		*base_name = name;
 	}
 }
 

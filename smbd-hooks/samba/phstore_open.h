@@ -56,6 +56,15 @@ uint32_t phstore_open_created(struct db_context *db,
 /** @brief Keep a LOCK's or UNLOCK's sequence number with its open. */
 void phstore_open_locked(struct smbXsrv_open *op);
 
+/**
+ * @brief The name a file has now, if it was renamed through smbd since the
+ * open's cookie was made.
+ */
+void phstore_open_renamed(TALLOC_CTX *mem_ctx,
+			  struct file_id id,
+			  const char *servicepath,
+			  const char **base_name);
+
 /** @brief Has this smbd another handle with the lease? */
 bool phstore_lease_is_held(struct files_struct *fsp,
 			   const struct smb2_lease_key *key);

@@ -654,6 +654,15 @@ class Tree:
         return self.conn.wait(self.send(SET_INFO, struct.pack(
             "<HBBIHHI16sB", 33, 1, 13, 1, 64 + 32, 0, 0, op.file_id, 1)))
 
+    def rename(self, op, name):
+        """2.2.39: FileRenameInformation, [MS-FSCC] 2.4.42.2"""
+        name = name.encode("utf-16-le")
+        info = struct.pack("<B7xQI", 0, 0, len(name)) + name
+        info = info.ljust(24, b"\0")
+        return self.conn.wait(self.send(SET_INFO, struct.pack(
+            "<HBBIHHI16s", 33, 1, 10, len(info), 64 + 32, 0, 0,
+            op.file_id) + info))
+
     def flush(self, op):
         """2.2.17"""
         return self.conn.wait(self.send(FLUSH, struct.pack(
