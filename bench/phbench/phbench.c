@@ -3,16 +3,16 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
- * Opens and closes (and locks and unlocks) existing files over and over
- * with the kind of handle asked for, and tells how many cycles per second
- * that gave and how long each request took. Built on Samba's own client
- * library, works against any SMB3 server.
+ * Opens and closes files (and locks, deletes, reconnects, replays: see
+ * phbench_cycle.c) over and over with the kind of handle asked for, and tells
+ * how many cycles per second that gave and how long each request took. Built
+ * on Samba's own client library, works against any SMB3 server.
  *
- * One process, one event loop, N connections with `depth` requests each in
- * flight: a closed loop. Each connection is its own SMB client to the
- * server. Nothing is measured during the warm-up; a cycle counts if it ends
- * in the measured time (--seconds), or exactly --count cycles are measured.
- * Counters of the server are read while no request is on its way.
+ * One process, one event loop. clients x connections x depth lanes run
+ * cycles: as fast as they can, a closed loop, or as they arrive (--rate, see
+ * phbench_arrivals.c). Nothing is measured during the warm-up; a cycle counts
+ * if it ends in the measured time (--seconds), or exactly --count cycles are
+ * measured. Counters of the server are read while no request is on its way.
  *
  * Exit codes: 0 measured, 1 failed, 2 the server granted less than was
  * asked for, 130 interrupted. In every case the files it made are removed
@@ -25,6 +25,8 @@
 #include "source3/include/client.h"
 #include "libsmb/proto.h"
 #include "libsmb/smbsock_connect.h"
+#include "libsmb/namequery.h"
+#include "lib/util/util_net.h"
 #include "../libcli/smb/smbXcli_base.h"
 #include "../libcli/smb/smb_util.h"
 #include "phbench.h"
@@ -39,18 +41,11 @@ struct phbench_main {
 	bool progress;
 	bool interrupted;
 	struct tevent_timer *timer;
+	struct tevent_timer *bar;
 };
 
 /* phbench's callbacks get a struct phbench, and there is only one. */
 static struct phbench_main *the_main;
-
-static const char *const op_names[PHBENCH_OP_NUM] = {
-	"open", "lock", "unlock", "close", "cycle",
-};
-
-static const char *const handle_names[] = {
-	"plain", "durable-v2", "persistent",
-};
 
 static void main_settle(struct tevent_context *ev, struct tevent_timer *te,
 			struct timeval now, void *private_data);
@@ -99,8 +94,32 @@ static void main_timer(struct phbench_main *m,
 static void main_say(struct phbench_main *m, const char *what)
 {
 	if (m->progress) {
-		fprintf(stderr, "phbench: %s\n", what);
+		phbench_report_progress(m->pb, what, -1);
 	}
+}
+
+/* Twice a second while measuring. */
+static void main_bar(struct tevent_context *ev, struct tevent_timer *te,
+		     struct timeval now, void *private_data)
+{
+	struct phbench_main *m =
+		talloc_get_type_abort(private_data, struct phbench_main);
+	struct phbench *pb = m->pb;
+	double done;
+
+	m->bar = NULL;
+	if (pb->phase != PHBENCH_MEASURE || !m->progress) {
+		return;
+	}
+	if (pb->opt.count != 0) {
+		done = (double)pb->cycles / (double)pb->opt.count;
+	} else {
+		done = (double)(phbench_now() - pb->start_ns) / 1e9 /
+		       m->seconds;
+	}
+	phbench_report_progress(pb, "measuring", done);
+	m->bar = tevent_add_timer(ev, m, timeval_current_ofs_msec(500),
+				  main_bar, m);
 }
 
 /* Lanes became ready, or came to their end. */
@@ -112,7 +131,10 @@ static void main_progress(struct phbench *pb)
 		pb->phase = PHBENCH_WARMUP;
 		main_say(m, "connected, warming up");
 		main_timer(m, m->warmup, main_settle);
-		phbench_clients_run(pb);
+		if (pb->arrivals != NULL) {
+			phbench_arrivals_start(pb->arrivals);
+		}
+		phbench_lanes_run(pb);
 	}
 	if (pb->num_gone == pb->num_lanes) {
 		pb->phase = PHBENCH_DONE;
@@ -128,6 +150,7 @@ static void main_settle(struct tevent_context *ev, struct tevent_timer *te,
 	m->timer = NULL;
 	if (m->pb->phase == PHBENCH_WARMUP) {
 		m->pb->phase = PHBENCH_SETTLE;
+		phbench_lanes_run(m->pb);
 	}
 }
 
@@ -136,11 +159,18 @@ static void main_measured(struct tevent_context *ev, struct tevent_timer *te,
 {
 	struct phbench_main *m =
 		talloc_get_type_abort(private_data, struct phbench_main);
+	struct phbench *pb = m->pb;
 
 	m->timer = NULL;
-	if (m->pb->phase == PHBENCH_MEASURE) {
-		m->pb->end_ns = phbench_now();
-		m->pb->phase = PHBENCH_STOP;
+	if (pb->phase == PHBENCH_MEASURE) {
+		pb->end_ns = phbench_now();
+		if (pb->arrivals != NULL) {
+			pb->not_started = phbench_arrivals_rest(
+				pb->arrivals, pb->end_ns,
+				&pb->hists[PHBENCH_OP_CYCLE]);
+		}
+		pb->phase = PHBENCH_STOP;
+		phbench_lanes_run(pb);
 	}
 }
 
@@ -157,7 +187,11 @@ static void main_parked(struct phbench *pb)
 		if (pb->opt.count == 0) {
 			main_timer(m, m->seconds, main_measured);
 		}
-		phbench_clients_run(pb);
+		main_bar(pb->ev, NULL, timeval_zero(), m);
+		if (pb->arrivals != NULL) {
+			phbench_arrivals_start(pb->arrivals);
+		}
+		phbench_lanes_run(pb);
 	} else if (pb->phase < PHBENCH_DRAIN) {
 		phbench_probe_sample(m->probe, m, &m->after);
 		pb->phase = PHBENCH_DRAIN;
@@ -180,123 +214,21 @@ static void main_interrupted(struct tevent_context *ev,
 	phbench_fail(m->pb, 130, "interrupted");
 }
 
-static void json_hist(FILE *f, const struct hist *h)
-{
-	fprintf(f, "{\"count\": %"PRIu64", \"mean_us\": %.2f, "
-		"\"min_us\": %.2f, \"p50_us\": %.2f, \"p90_us\": %.2f, "
-		"\"p99_us\": %.2f, \"p999_us\": %.2f, \"max_us\": %.2f}",
-		h->count,
-		hist_mean(h) / 1000,
-		(double)(h->count != 0 ? h->min : 0) / 1000,
-		(double)hist_quantile(h, 0.5) / 1000,
-		(double)hist_quantile(h, 0.9) / 1000,
-		(double)hist_quantile(h, 0.99) / 1000,
-		(double)hist_quantile(h, 0.999) / 1000,
-		(double)h->max / 1000);
-}
-
-static void json_probe(FILE *f, struct phbench_main *m)
-{
-	double cycles = (double)(m->pb->cycles + m->pb->cycles_after);
-	size_t i;
-
-	if (m->after.syncs != NULL && m->before.syncs != NULL) {
-		fprintf(f, ",\n \"syncs\": {");
-		for (i = 0; i < phbench_probe_num(); i++) {
-			uint64_t n = m->after.syncs[i] - m->before.syncs[i];
-
-			fprintf(f, "%s\"%s\": %"PRIu64, i == 0 ? "" : ", ",
-				phbench_probe_name(i), n);
-		}
-		fprintf(f, "},\n \"syncs_per_cycle\": {");
-		for (i = 0; i < phbench_probe_num(); i++) {
-			uint64_t n = m->after.syncs[i] - m->before.syncs[i];
-
-			fprintf(f, "%s\"%s\": %.4f", i == 0 ? "" : ", ",
-				phbench_probe_name(i), (double)n / cycles);
-		}
-		fprintf(f, "}");
-	}
-	if (m->after.num_processes != 0) {
-		fprintf(f, ",\n \"server_processes\": %u"
-			",\n \"server_cpu_us_per_cycle\": %.2f",
-			m->after.num_processes,
-			(double)(m->after.cpu_ns - m->before.cpu_ns) /
-			1000 / cycles);
-	}
-}
-
-static void main_json(FILE *f, struct phbench_main *m)
-{
-	struct phbench *pb = m->pb;
-	double elapsed = (double)(pb->end_ns - pb->start_ns) / 1e9;
-	const char *sep = "";
-	unsigned int op;
-
-	fprintf(f, "{\"workload\": \"%s\", \"handle\": \"%s\", "
-		"\"lease\": %u, \"clients\": %u, \"depth\": %u, "
-		"\"think_us\": %u,\n"
-		" \"seconds\": %.4f, \"cycles\": %"PRIu64", "
-		"\"cycles_per_s\": %.1f,\n \"ops\": {",
-		pb->opt.lock ? "open-lock-unlock-close" : "open-close",
-		handle_names[pb->opt.handle],
-		(unsigned int)pb->opt.lease,
-		pb->opt.clients, pb->opt.depth, pb->opt.think_us,
-		elapsed, pb->cycles, (double)pb->cycles / elapsed);
-	for (op = 0; op < PHBENCH_OP_NUM; op++) {
-		if (pb->hists[op].count == 0) {
-			continue;
-		}
-		fprintf(f, "%s\n  \"%s\": ", sep, op_names[op]);
-		json_hist(f, &pb->hists[op]);
-		sep = ",";
-	}
-	fprintf(f, "}");
-	json_probe(f, m);
-	fprintf(f, "}\n");
-}
-
-static void main_table(struct phbench_main *m)
-{
-	struct phbench *pb = m->pb;
-	double elapsed = (double)(pb->end_ns - pb->start_ns) / 1e9;
-	unsigned int op;
-
-	printf("%s, %s handle, %u client%s: %.1f cycles/s "
-	       "(%"PRIu64" in %.2f s)\n",
-	       pb->opt.lock ? "open-lock-unlock-close" : "open-close",
-	       handle_names[pb->opt.handle],
-	       pb->opt.clients, pb->opt.clients == 1 ? "" : "s",
-	       (double)pb->cycles / elapsed, pb->cycles, elapsed);
-	printf("%-8s %10s %10s %10s %10s %10s us\n",
-	       "", "mean", "p50", "p90", "p99", "max");
-	for (op = 0; op < PHBENCH_OP_NUM; op++) {
-		const struct hist *h = &pb->hists[op];
-
-		if (h->count == 0) {
-			continue;
-		}
-		printf("%-8s %10.1f %10.1f %10.1f %10.1f %10.1f\n",
-		       op_names[op],
-		       hist_mean(h) / 1000,
-		       (double)hist_quantile(h, 0.5) / 1000,
-		       (double)hist_quantile(h, 0.9) / 1000,
-		       (double)hist_quantile(h, 0.99) / 1000,
-		       (double)h->max / 1000);
-	}
-}
-
 /* Connect, run all phases, clean up. pb->error tells how it went. */
 static void main_run(struct phbench_main *m)
 {
 	struct phbench *pb = m->pb;
+	struct GUID guid = {};
 	bool drained = false;
 	NTSTATUS status;
 	unsigned int i;
 	int ret;
 
-	for (i = 0; i < pb->opt.clients; i++) {
-		status = phbench_client_start(pb, i);
+	for (i = 0; i < pb->num_conns; i++) {
+		if (i % pb->opt.connections == 0) {
+			guid = GUID_random();
+		}
+		status = phbench_conn_start(pb, i, guid);
 		if (!NT_STATUS_IS_OK(status)) {
 			phbench_fail(pb, 1, "out of memory");
 			return;
@@ -311,7 +243,7 @@ static void main_run(struct phbench_main *m)
 		}
 		if (pb->phase == PHBENCH_DRAIN && !drained) {
 			drained = true;
-			phbench_clients_drain(pb);
+			phbench_lanes_drain(pb);
 		}
 	}
 }
@@ -320,8 +252,8 @@ static bool parse_handle(const char *name, enum phbench_handle *handle)
 {
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(handle_names); i++) {
-		int cmp = strcmp(name, handle_names[i]);
+	for (i = 0; i < ARRAY_SIZE(phbench_handle_names); i++) {
+		int cmp = strcmp(name, phbench_handle_names[i]);
 
 		if (cmp == 0) {
 			*handle = (enum phbench_handle)i;
@@ -398,38 +330,54 @@ int main(int argc, const char *argv[])
 	const char *counters = NULL;
 	const char *json = NULL;
 	const char *prefix = NULL;
+	const char *arrivals = "poisson";
 	char *error = NULL;
 	double seconds = 5;
 	double warmup = 1;
 	long count = 0;
 	int clients = 1;
+	int connections = 1;
 	int depth = 1;
+	double rate = 0;
+	long seed = 1;
 	int think_us = 0;
 	int timeout_ms = 60000;
 	int server_pid = 0;
 	int port = 0;
 	int progress = 0;
+	int quiet = 0;
 	int rc = 1;
 	int opt;
+	int ret;
 	unsigned int i;
 	bool ok;
 	poptContext pc;
 	struct poptOption long_options[] = {
 		POPT_AUTOHELP
 		{"workload", 'w', POPT_ARG_STRING, &workload, 0,
-		 "open-close (default) or open-lock-unlock-close", "NAME"},
+		 "open-close (default), open-lock-unlock-close, "
+		 "create-delete, reconnect or replay", "NAME"},
 		{"handle", 0, POPT_ARG_STRING, &handle, 0,
 		 "plain (default), durable-v2 or persistent", "KIND"},
 		{"lease", 0, POPT_ARG_STRING, &lease, 0,
 		 "none (default), R, RH, RW or RWH", "STATE"},
 		{"clients", 'c', POPT_ARG_INT, &clients, 0,
-		 "connections (1)", "N"},
+		 "clients, each with a client GUID of its own (1)", "N"},
+		{"connections", 0, POPT_ARG_INT, &connections, 0,
+		 "connections of each client (1)", "N"},
 		{"depth", 0, POPT_ARG_INT, &depth, 0,
 		 "cycles in flight per connection (1)", "N"},
 		{"port", 0, POPT_ARG_INT, &port, 0,
 		 "TCP port (else as \"client smb transports\" says)", "N"},
 		{"think-us", 0, POPT_ARG_INT, &think_us, 0,
 		 "pause between two cycles (0)", "US"},
+		{"rate", 0, POPT_ARG_DOUBLE, &rate, 0,
+		 "cycles that arrive per second, whether or not the server "
+		 "keeps up (as fast as they can)", "N"},
+		{"arrivals", 0, POPT_ARG_STRING, &arrivals, 0,
+		 "of --rate: poisson (default) or uniform", "KIND"},
+		{"seed", 0, POPT_ARG_LONG, &seed, 0,
+		 "of poisson arrivals (1)", "N"},
 		{"seconds", 't', POPT_ARG_DOUBLE, &seconds, 0,
 		 "how long to measure (5)", "S"},
 		{"count", 0, POPT_ARG_LONG, &count, 0,
@@ -448,7 +396,10 @@ int main(int argc, const char *argv[])
 		{"json", 0, POPT_ARG_STRING, &json, 0,
 		 "write the result as JSON, - is stdout", "FILE"},
 		{"progress", 0, POPT_ARG_NONE, &progress, 0,
-		 "say on stderr what is going on", NULL},
+		 "say on stderr what is going on (default on a terminal)",
+		 NULL},
+		{"quiet", 0, POPT_ARG_NONE, &quiet, 0,
+		 "do not", NULL},
 		POPT_COMMON_SAMBA
 		POPT_COMMON_CONNECTION
 		POPT_COMMON_CREDENTIALS
@@ -498,16 +449,42 @@ int main(int argc, const char *argv[])
 		fprintf(stderr, "phbench: no such lease: %s\n", lease);
 		goto done;
 	}
-	pb->opt.lock = strequal(workload, "open-lock-unlock-close");
-	if (!pb->opt.lock && !strequal(workload, "open-close")) {
-		fprintf(stderr, "phbench: no such workload: %s\n", workload);
+	pb->opt.workload = phbench_workload_find(workload);
+	if (pb->opt.workload == NULL) {
+		fprintf(stderr, "phbench: no such workload: %s (there are: "
+			"%s)\n", workload, phbench_workload_names(pb));
 		goto done;
 	}
-	if (clients < 1 || depth < 1 || think_us < 0 || count < 0 ||
-	    seconds <= 0 || warmup < 0 || timeout_ms < 0 ||
-	    port < 0 || port > 65535)
+	if (pb->opt.workload->needs_guid &&
+	    pb->opt.handle == PHBENCH_HANDLE_PLAIN)
+	{
+		fprintf(stderr, "phbench: %s needs --handle durable-v2 or "
+			"persistent\n", workload);
+		goto done;
+	}
+	if (pb->opt.workload->needs_depth_1 &&
+	    (depth != 1 || connections != 1))
+	{
+		fprintf(stderr, "phbench: %s drops its connection: --depth "
+			"and --connections have to be 1\n", workload);
+		goto done;
+	}
+	pb->opt.poisson = strequal(arrivals, "poisson");
+	if (!pb->opt.poisson && !strequal(arrivals, "uniform")) {
+		fprintf(stderr, "phbench: no such arrivals: %s\n", arrivals);
+		goto done;
+	}
+	if (clients < 1 || connections < 1 || depth < 1 || think_us < 0 ||
+	    count < 0 || seconds <= 0 || warmup < 0 || timeout_ms < 0 ||
+	    rate < 0 || rate > 1e7 || port < 0 || port > 65535 ||
+	    (double)clients * connections * depth > 1000000)
 	{
 		fprintf(stderr, "phbench: a number is out of range\n");
+		goto done;
+	}
+	if (rate != 0 && think_us != 0) {
+		fprintf(stderr, "phbench: --rate says when a cycle begins: "
+			"no --think-us with it\n");
 		goto done;
 	}
 
@@ -517,17 +494,22 @@ int main(int argc, const char *argv[])
 	}
 	pb->opt.file_prefix = prefix;
 	pb->opt.clients = (unsigned int)clients;
+	pb->opt.connections = (unsigned int)connections;
 	pb->opt.depth = (unsigned int)depth;
+	pb->opt.rate = rate;
+	pb->opt.seed = (uint64_t)seed;
 	pb->opt.think_us = (unsigned int)think_us;
 	pb->opt.durable_timeout_ms = (uint32_t)timeout_ms;
 	pb->opt.count = (uint64_t)count;
-	pb->num_lanes = pb->opt.clients * pb->opt.depth;
+	pb->num_conns = pb->opt.clients * pb->opt.connections;
+	pb->num_lanes = pb->num_conns * pb->opt.depth;
 	pb->creds = samba_cmdline_get_creds();
 	pb->progress_fn = main_progress;
 	pb->parked_fn = main_parked;
 	m->seconds = seconds;
 	m->warmup = warmup;
-	m->progress = (progress != 0);
+	m->progress = (progress != 0 || isatty(STDERR_FILENO) == 1) &&
+		      quiet == 0;
 
 	transports = smb_transports_parse("client smb transports",
 					  lp_client_smb_transports());
@@ -537,14 +519,30 @@ int main(int argc, const char *argv[])
 	pb->transports = &transports;
 
 	pb->ev = samba_tevent_context_init(pb);
-	pb->clients = talloc_zero_array(pb, struct phbench_client *,
-					pb->opt.clients);
+	pb->conns = talloc_zero_array(pb, struct phbench_conn *,
+				      pb->num_conns);
 	pb->hists = talloc_array(pb, struct hist, PHBENCH_OP_NUM);
-	if (pb->ev == NULL || pb->clients == NULL || pb->hists == NULL) {
+	if (pb->ev == NULL || pb->conns == NULL || pb->hists == NULL) {
 		goto done;
 	}
 	for (i = 0; i < PHBENCH_OP_NUM; i++) {
 		hist_clear(&pb->hists[i]);
+	}
+	if (rate != 0) {
+		pb->arrivals = phbench_arrivals_new(pb);
+		if (pb->arrivals == NULL) {
+			goto done;
+		}
+	}
+	pb->address = talloc_zero(pb, struct samba_sockaddr);
+	if (pb->address == NULL) {
+		goto done;
+	}
+	ok = resolve_name(pb->opt.host, pb->address, 0x20, false);
+	if (!ok) {
+		fprintf(stderr, "phbench: no address of %s is known\n",
+			pb->opt.host);
+		goto done;
 	}
 	se = tevent_add_signal(pb->ev, m, SIGINT, 0, main_interrupted, m);
 	if (se == NULL) {
@@ -574,9 +572,9 @@ int main(int argc, const char *argv[])
 
 	rc = 0;
 	if (json == NULL) {
-		main_table(m);
+		phbench_report_table(stdout, pb);
 	} else if (strequal(json, "-")) {
-		main_json(stdout, m);
+		phbench_report_json(stdout, pb, &m->before, &m->after);
 	} else {
 		FILE *f = fopen(json, "we");
 
@@ -586,8 +584,13 @@ int main(int argc, const char *argv[])
 			rc = 1;
 			goto done;
 		}
-		main_json(f, m);
-		fclose(f);
+		phbench_report_json(f, pb, &m->before, &m->after);
+		ret = fclose(f);
+		if (ret != 0) {
+			fprintf(stderr, "phbench: %s: %s\n", json,
+				strerror(errno));
+			rc = 1;
+		}
 	}
 done:
 	TALLOC_FREE(frame);

@@ -3,12 +3,14 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
- * Two sources, both only for a server on this machine: the counter file of
- * bench/preload/synccount.c, and the CPU clocks of the server's process and
- * all its descendants (clock_getcpuclockid(): nanoseconds, ended threads
- * included; the jiffies of /proc are too coarse for a few thousand cycles).
+ * Three sources, all only for a server on this machine: the counter file of
+ * bench/preload/synccount.c; the CPU clocks of the server's process and all
+ * its descendants (clock_getcpuclockid(): nanoseconds, ended threads
+ * included; the jiffies of /proc are too coarse for a few thousand cycles);
+ * and what /proc says of their writes and context switches.
  * Processes that ended between two samples are not seen, so samples are
- * taken while all connections are up.
+ * taken while all connections are up. (A thread that ended takes its context
+ * switches along.)
  */
 
 #include "includes.h"
@@ -154,8 +156,73 @@ static uint64_t cpu_of(pid_t pid)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-static void sample_cpu(struct phbench_probe *probe,
-		       struct phbench_sample *sample)
+/* Add what follows each of these names in a file of lines "name: number". */
+static void add_numbers(const char *path, const char *const names_of[],
+			uint64_t *const values[], size_t num)
+{
+	char line[256];
+	FILE *f = NULL;
+	size_t i;
+
+	f = fopen(path, "re");
+	if (f == NULL) {
+		return;
+	}
+	while (fgets(line, sizeof(line), f) != NULL) {
+		for (i = 0; i < num; i++) {
+			size_t len = strlen(names_of[i]);
+			int cmp = strncmp(line, names_of[i], len);
+
+			if (cmp == 0 && line[len] == ':') {
+				*values[i] += strtoull(line + len + 1, NULL,
+						       10);
+			}
+		}
+	}
+	fclose(f);
+}
+
+static void sample_proc(pid_t pid, struct phbench_sample *sample)
+{
+	static const char *const io_names[] = {
+		"wchar", "write_bytes", "syscw",
+	};
+	uint64_t *const io[] = {
+		&sample->written, &sample->dirtied, &sample->write_calls,
+	};
+	static const char *const status_names[] = {
+		"voluntary_ctxt_switches", "nonvoluntary_ctxt_switches",
+	};
+	uint64_t *const status[] = {
+		&sample->voluntary_switches, &sample->involuntary_switches,
+	};
+	struct dirent *de = NULL;
+	char path[512];
+	DIR *dir = NULL;
+
+	snprintf(path, sizeof(path), "/proc/%d/io", (int)pid);
+	add_numbers(path, io_names, io, ARRAY_SIZE(io_names));
+
+	/* /proc/PID/status tells those of the first thread only */
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	dir = opendir(path);
+	if (dir == NULL) {
+		return;
+	}
+	while ((de = readdir(dir)) != NULL) {
+		if (de->d_name[0] == '.') {
+			continue;
+		}
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/status",
+			 (int)pid, de->d_name);
+		add_numbers(path, status_names, status,
+			    ARRAY_SIZE(status_names));
+	}
+	closedir(dir);
+}
+
+static void sample_server(struct phbench_probe *probe,
+			  struct phbench_sample *sample)
 {
 	struct dirent *de = NULL;
 	DIR *dir = NULL;
@@ -176,6 +243,7 @@ static void sample_cpu(struct phbench_probe *probe,
 			continue;
 		}
 		sample->cpu_ns += cpu_of(pid);
+		sample_proc(pid, sample);
 		sample->num_processes++;
 	}
 	closedir(dir);
@@ -193,6 +261,6 @@ void phbench_probe_sample(struct phbench_probe *probe,
 					      sizeof(probe->page->counters));
 	}
 	if (probe->server_pid > 0) {
-		sample_cpu(probe, sample);
+		sample_server(probe, sample);
 	}
 }
