@@ -10,6 +10,7 @@
  * sim_world.c    network, disks, nodes, what may happen to them
  * sim_oracle.c   what clients were promised, and whether it holds
  * sim_main.c     a run of one seed, of many, of the seeded faults
+ * sim_load.c     a cluster at work, in virtual time
  */
 
 #ifndef SIM_H
@@ -135,5 +136,8 @@ void oracle_begins(struct sim *s, uint8_t node, uint64_t epoch);
 void oracle_forgotten(struct sim *s, const struct repl_record *rec);
 void oracle_died(struct sim *s, uint8_t node);
 void oracle_final(struct sim *s);
+
+/* sim_load.c */
+int sim_load(int argc, char **argv);
 
 #endif /* SIM_H */

@@ -8,6 +8,7 @@
  * sim --mutant M --seeds N    with fault M of the core: exit 0 if none of
  *                             the seeds notices
  * sim --mutants               print "number" of the last fault
+ * sim --load [OPTION N]...    a cluster at work: counts and times, as JSON
  */
 
 #include <stdio.h>
@@ -72,6 +73,9 @@ int main(int argc, char **argv)
 	bool trace = false, one = false, ok;
 	int a;
 
+	if (argc > 1 && strcmp(argv[1], "--load") == 0) {
+		return sim_load(argc - 2, argv + 2);
+	}
 	for (a = 1; a < argc; a++) {
 		const char *value = a + 1 < argc ? argv[a + 1] : "0";
 

@@ -1,0 +1,252 @@
+# bench: what a commit costs in a cluster, on paper
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# docs/COST_MODEL.md is the text to it. predict() takes constants and a
+# cluster, and gives counts per commit, load of each resource, throughput and
+# time; simulate() has tests/sim (the core's own code in virtual time) tell
+# the same, with the same constants. All times in microseconds.
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
+MAX_SIMULATED = 32		# nodes of the core: a bit each in 32
+HEADER, RECORD, ITEM = 56, 32, 4		# bytes, repl_wire.h
+KEY = 24
+SWEEP_BATCH, SWEEP_PERIOD = 512, 550000.0
+TICK = 50000.0
+
+
+@dataclasses.dataclass
+class Constants:
+    """
+    Measured on the machine of bench/reference (docs/COST_MODEL.md says
+    how); wake, msg and item are of phstored's one thread.
+    """
+    sync: float = 120.0		# an fdatasync
+    latency: float = 50.0	# one way between two nodes
+    per_byte: float = 0.008	# 1 Gbit/s
+    wake: float = 13.0		# an event, whatever it is
+    msg: float = 9.0		# a message sent or received
+    item: float = 9.0		# a record written, applied or forgotten
+    smbd: float = 270.0		# smbd for an open or a close
+    cores: int = 2		# of a node, for its smbds
+    records: int = 2		# that an open or close changes
+    bytes: int = 400		# of a record's value
+
+
+@dataclasses.dataclass
+class Cluster:
+    nodes: int = 3
+    copies: int = 2
+    clients: int = 8		# of all nodes
+    think: float = 0.0		# between two commits of a client
+    replicated: bool = False
+
+
+def syncs_per_us(demand, sync):
+    """
+    One sync at a time; who comes meanwhile shares the next one. With
+    demand arrivals per us, independent of each other.
+    """
+    if demand <= 0:
+        return 0.0
+    return 1 / (sync + math.exp(-demand * sync) / demand)
+
+
+def sweep(k, cl, x):
+    """
+    Deletions of a node (half of its x commits per us) go to all members
+    twice, PURGE and FORGET, in batches: per us and node.
+    """
+    deletions = x * k.records / 2
+    if deletions <= 0:
+        return 0.0, 0.0, 0.0, 0.0
+    batch = min(SWEEP_BATCH, max(1.0, deletions * SWEEP_PERIOD))
+    rate = deletions / batch
+    messages = 4 * (cl.nodes - 1) * rate
+    size = messages * HEADER + 2 * (cl.nodes - 1) * deletions * (
+        RECORD + KEY)
+    # each member applies and forgets those of all nodes
+    records = (2 * cl.nodes + 1) * deletions
+    return rate, messages, size, records
+
+
+def share(cl):
+    """Clients of a node."""
+    return max(1, round(cl.clients / cl.nodes))
+
+
+def sweep_load(k, cl, x):
+    """phstored's time for sweeps, of all time."""
+    _, messages, _, records = sweep(k, cl, x)
+    return records * k.item + messages * (2 * k.msg + k.wake)
+
+
+def batching(k, cl, x):
+    """
+    (batches per us, phstored's load by them) of one node at x commits per
+    us, sweeps aside. What is staged while phstored is busy is one batch; of
+    the clients of a closed loop about a quarter can be in that state at
+    once (they are spread over smbd, phstored, network and disk).
+    """
+    peers = cl.copies - 1
+    # the log's tail; acks and others' batches coming in, and the answers;
+    # class sync: the end of the sync, and only then the answer
+    per_batch = k.wake + k.msg * peers + 2 * peers * (k.wake + k.msg) + (
+        peers * k.msg + (0 if cl.replicated else k.wake))
+    jobs = 2 + 2 * peers
+    records = x * k.records * cl.copies * k.item
+    most = max(1.0, share(cl) / 4)
+    batch, load = 1.0, 0.0
+    for _ in range(80):
+        load = x / batch * per_batch + records
+        busy = min(load, 0.99)
+        service = (per_batch + records * batch / x) / jobs
+        new = min(most, 1 + x * busy * service / (2 * (1 - busy)))
+        batch = (batch + new) / 2
+    return x / batch, load
+
+
+def at_rate(k, cl, x):
+    """Everything per commit of one node that commits x times per us."""
+    peers = cl.copies - 1
+    rate, sweep_msgs, sweep_bytes, _ = sweep(k, cl, x)
+    swept = min(0.95, sweep_load(k, cl, x))
+    # while phstored sweeps nothing is shipped: the rest of the time more
+    batches, load = batching(k, cl, x / (1 - swept))
+    batches *= 1 - swept
+    if cl.replicated:
+        ticks = min(batches, 1 / TICK)
+        syncs = syncs_per_us(ticks, k.sync)
+        acks = peers * (batches + ticks)
+    else:
+        syncs = syncs_per_us(x + batches * peers, k.sync)
+        acks = peers * batches
+    # each PURGE is synced by every member, unless another sync does it
+    syncs += rate * cl.nodes * (1 if cl.replicated else math.exp(
+        -(x + batches * peers) * k.sync))
+    value = k.records * (ITEM + RECORD + KEY + k.bytes / 2)
+    return {
+        "ship": peers * batches / x, "ack": acks / x,
+        "sweep": sweep_msgs / x,
+        "bytes": (peers * batches + acks) / x * HEADER + peers * value +
+        sweep_bytes / x,
+        "syncs": syncs / x,
+        "phstored": load * (1 - swept) + sweep_load(k, cl, x),
+        "smbd": x * k.smbd / k.cores,
+        "disk": min(1.0, syncs * k.sync),
+    }
+
+
+def unloaded_wait(k, cl):
+    """From staging to the answer, when nothing else goes on."""
+    data = HEADER + k.records * (ITEM + RECORD + KEY + k.bytes / 2)
+    there = (k.wake + k.records * k.item + k.msg + data * k.per_byte +
+             k.latency + k.wake + k.msg + k.records * k.item)
+    back = k.msg + HEADER * k.per_byte + k.latency + k.wake + k.msg
+    if cl.copies == 1:
+        return k.wake if cl.replicated else k.sync
+    if cl.replicated:
+        return there + back
+    return there + k.sync + k.wake + back
+
+
+def capacity(k, cl):
+    """Commits per us at which a node's first resource is used up, and it."""
+    smbd = k.cores / k.smbd
+    low, high = 1e-9, 1.0
+    for _ in range(50):
+        mid = (low + high) / 2
+        _, load = batching(k, cl, mid)
+        if load + sweep_load(k, cl, mid) < 0.98:
+            low = mid
+        else:
+            high = mid
+    return min((smbd, "smbd"), (low, "phstored"))
+
+
+def closed_loop(k, cl):
+    """
+    Commits per us of a node without sweeps: mean value analysis, stations
+    smbd (cores of them) and phstored, the rest a delay. phstored's time
+    depends on the rate, as batches grow: found by turns.
+    """
+    clients = share(cl)
+    wait = unloaded_wait(k, cl)
+    station = k.smbd / k.cores
+    x = 1 / (k.smbd + wait + cl.think)
+    for _ in range(25):
+        _, load = batching(k, cl, x)
+        own = load / x
+        delay = cl.think + k.smbd - station + max(0.0, wait - own)
+        queue_s = queue_p = rate = 0.0
+        for n in range(1, min(clients, 3000) + 1):
+            time_s = station * (1 + queue_s)
+            time_p = own * (1 + queue_p)
+            rate = n / (delay + time_s + time_p)
+            queue_s, queue_p = rate * time_s, rate * time_p
+        if clients > 3000:
+            # as many as that are at the limit, or hardly seen
+            rate = min(1 / station, 1 / own,
+                       clients / (delay + station + own))
+        x = (x + rate) / 2
+    return x
+
+
+def predict(k, cl):
+    """
+    A sweep stops a node's phstored for as long as the records of a batch
+    take; its clients go on until all of them wait for it.
+    """
+    most, first = capacity(k, cl)
+    x0 = closed_loop(k, cl)
+    x = min(x0, most)
+    for _ in range(25):
+        rate, _, _, records = sweep(k, cl, x)
+        burst = records / (2 * cl.nodes + 1) / max(rate, 1e-12) * k.item
+        stall = max(0.0, 1 - share(cl) * (k.smbd / k.cores + cl.think) /
+                    max(burst, 1e-9))
+        new = 1 / (1 / x0 + stall * sweep_load(k, cl, x) / x)
+        x = (x + min(new, most)) / 2
+    out = at_rate(k, cl, x)
+    wait = unloaded_wait(k, cl)
+    out.update(commits_per_s=x * 1e6 * cl.nodes,
+               limit_per_s=most * 1e6 * cl.nodes, first=first,
+               wait_us=wait,
+               time_us=max(wait + k.smbd, share(cl) / x - cl.think))
+    return out
+
+
+class Simulator:
+    """tests/sim, built once into a folder."""
+
+    def __init__(self, folder):
+        self.program = os.path.join(folder, "sim")
+        subprocess.run([os.path.join(TOP, "tests", "sim", "run"),
+                        "--mutants"], check=True, stdout=subprocess.DEVNULL,
+                       env=dict(os.environ, TEST_TMP=folder))
+
+    def run(self, k, cl, seed=1, length=1e6, warmup=1.2e6):
+        def ns(us):
+            return str(round(us * 1000))
+
+        out = subprocess.run([
+            self.program, "--load", "--nodes", str(cl.nodes),
+            "--copies", str(cl.copies), "--clients", str(cl.clients),
+            "--think-ns", ns(cl.think), "--sync-ns", ns(k.sync),
+            "--latency-ns", ns(k.latency), "--wake-ns", ns(k.wake),
+            "--msg-ns", ns(k.msg), "--item-ns", ns(k.item),
+            "--smbd-ns", ns(k.smbd), "--cores", str(k.cores),
+            "--records", str(k.records), "--bytes", str(k.bytes),
+            "--ns-per-byte", str(k.per_byte * 1000),
+            "--replicated", str(int(cl.replicated)),
+            "--warmup-ns", ns(warmup), "--length-ns", ns(length),
+            "--seed", str(seed)], check=True, stdout=subprocess.PIPE,
+            text=True)
+        return json.loads(out.stdout)
