@@ -182,26 +182,23 @@ HUB = "10.77.0.254"
 class Cluster(clusterlab.Cluster):
     """Nodes with ctdb, phstored and smbd, on one store in RADOS."""
 
-    def __init__(self, workdir, lines=(), osds=3, **kw):
+    def __init__(self, workdir, lines=(), osds=3, lab=None, **kw):
         super().__init__(workdir, backend="rados", **kw)
         self.lines = list(lines)
-        self.osds = osds
-        self.lab = None
+        self.lab = lab or cephlab.CephLab(cephlab.scratch("smb"), osds=osds,
+                                          address=HUB)
         self.path = None
 
     def start(self):
-        if self.lab is None:
+        if self.path is None:
             # in the hub by now
-            self.lab = cephlab.CephLab(cephlab.scratch("smb"),
-                                       osds=self.osds, address=HUB)
             self.lab.start()
             self.path = self.lab.path(namespace="cluster", timeout=60)
         super().start()
 
     def down(self):
         super().down()
-        if self.lab is not None:
-            self.lab.stop()
+        self.lab.stop()
 
     def phstored_argv(self, node):
         argv = [os.path.join(cephlab.build_dir(), "phstored"),
