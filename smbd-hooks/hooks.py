@@ -1,6 +1,7 @@
 # phstore: the call sites in Samba
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
+# tidy: long because it is one list
 #
 # Each hook puts lines of ours before or after one line of Samba's. That line
 # is named by a short piece of it (the anchor), looked for in one function or
@@ -34,6 +35,7 @@ HOOKS = [
                             lib/dbwrap/dbwrap_phstore_inflight.c
                             lib/dbwrap/dbwrap_phstore_recover.c
                             lib/dbwrap/dbwrap_phstore_gate.c
+                            lib/dbwrap/dbwrap_phstore_kept.c
                             lib/dbwrap/dbwrap_phstore_ctdb.c
                             lib/dbwrap/dbwrap_phstore_ctdb_rec.c
                             lib/dbwrap/dbwrap_phstore_ctdb_walk.c
@@ -226,8 +228,25 @@ NTSTATUS phstore_smb2_flush(struct smbXsrv_connection *xconn)
     # A lock that waits for its owner to come back is not garbage
     hook("brlock-owner", "source3/locking/brlock.c",
          "after", '#include "serverid.h"', """
+#include "lib/dbwrap/dbwrap_phstore.h"
 
 static bool phstore_lock_owner_exists(const struct server_id *pid);
+
+/* Of a durable handle that is not persistent and whose smbd died */
+static bool phstore_lock_is_left(const struct lock_struct *lock)
+{
+	return lock->phstore_kept == PHSTORE_LOCK_KEPT &&
+	       !server_id_is_disconnected(&lock->context.pid) &&
+	       !serverid_exists(&lock->context.pid);
+}
+
+static bool phstore_locks_are_kept(const struct files_struct *fsp)
+{
+	return dbwrap_phstore_keeps() &&
+	       fsp->op != NULL &&
+	       fsp->op->global->durable &&
+	       !fsp->op->global->persistent;
+}
 #define serverid_exists phstore_lock_owner_exists
 """),
 
@@ -331,6 +350,7 @@ static void phstore_close_lease(struct share_mode_lock *lck,
          "before", "if (global != NULL) {", """
 	if (global != NULL &&
 	    !global->persistent &&
+	    !phstore_open_is_kept(global) &&
 	    !server_id_is_disconnected(&global->server_id) &&
 	    !serverid_exists(&global->server_id))
 	{
@@ -347,7 +367,9 @@ static void phstore_close_lease(struct share_mode_lock *lck,
 
     hook("scavenge-crash-time", "source3/smbd/scavenger.c",
          "after", "durable_timeout_msec = global->durable_timeout_msec;", """
-		if (global->persistent && disconnect_time == 0) {
+		if ((global->persistent || phstore_open_is_left(global)) &&
+		    disconnect_time == 0)
+		{
 			disconnect_time = phstore_open_crashed(
 				global->open_global_id);
 		}
@@ -355,7 +377,10 @@ static void phstore_close_lease(struct share_mode_lock *lck,
 
     hook("open-include", "source3/smbd/smbXsrv_open.c",
          "after", '#include "smbXsrv_open.h"',
-         '#include "smbd/phstore_open.h"'),
+         """
+#include "smbd/phstore_open.h"
+#include "lib/dbwrap/dbwrap_phstore.h"
+"""),
 
     hook("open-own-functions", "source3/smbd/smbXsrv_open.c",
          "before", "NTSTATUS smbXsrv_open_cleanup(uint64_t persistent_id)",
@@ -385,7 +410,7 @@ NTSTATUS phstore_open_do_locked(uint32_t id,
 
     hook("open-crash-expired", "source3/smbd/smbXsrv_open.c",
          "before", "if (!delete_open) {", """
-	if (global->persistent &&
+	if ((global->persistent || phstore_open_is_kept(global)) &&
 	    !server_id_is_disconnected(&global->server_id) &&
 	    delete_open)
 	{
@@ -556,7 +581,8 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
     hook("create-replay", "source3/smbd/smbXsrv_open.c",
          "after", "val = dbwrap_record_get_value(db_rec);", """
 
-	if (replay_operation && persistent_requested &&
+	if (replay_operation &&
+	    (persistent_requested || dbwrap_phstore_keeps()) &&
 	    (val.dsize == 0 ||
 	     (val.dsize == sizeof(uint32_t) && RIVAL(val.dptr, 0) == 0)))
 	{
@@ -573,7 +599,10 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
     # sent once more. Upstream asserts that there is none
     hook("lease-include", "source3/smbd/durable.c",
          "after", '#include "locking/leases_db.h"',
-         '#include "smbd/phstore_open.h"'),
+         """
+#include "smbd/phstore_open.h"
+#include "lib/dbwrap/dbwrap_phstore.h"
+"""),
 
     hook("lease-break-again", "source3/smbd/durable.c",
          "before", "SMB_ASSERT(current_state == breaking_to_requested);", """
@@ -608,6 +637,199 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
 		tcon->smb_max_lease_mask = smb2_util_lease_state("RWH");
 	}
 """),
+
+    # Durable handles that are not persistent are kept as well: stored
+    hook("keep-include", "source3/smbd/open.c",
+         "after", '#include "locking/leases_db.h"',
+         '#include "lib/dbwrap/dbwrap_phstore.h"'),
+
+    hook("keep-next", "source3/smbd/open.c",
+         "before", "ok = set_share_mode(lck,", """
+	dbwrap_phstore_keep_next(
+		create_guid != NULL &&
+		!fsp->op->global->persistent &&
+		(BATCH_OPLOCK_TYPE(oplock_type) ||
+		 (granted_lease & SMB2_LEASE_HANDLE)));
+""", scope="function check_and_store_share_mode"),
+
+    hook("keep-entry-include", "source3/locking/share_mode_lock.c",
+         "after", '#include "source3/lib/dbwrap/dbwrap_watch.h"',
+         '#include "lib/dbwrap/dbwrap_phstore.h"'),
+
+    hook("keep-entry", "source3/locking/share_mode_lock.c",
+         "before", "if (e.flags & SHARE_ENTRY_FLAG_PERSISTENT_OPEN) {", """
+	if (dbwrap_phstore_keep_now()) {
+		e.flags |= PHSTORE_SHARE_ENTRY_KEPT;
+		d->num_persistent |= PHSTORE_SHARE_MODE_KEPT;
+		d->modified = true;
+	}
+""", scope="function set_share_mode"),
+
+    hook("keep-entry-store", "source3/locking/share_mode_lock.c",
+         "before", "status = locking_tdb_data_store(key,", """
+	if (d->num_persistent & ~PHSTORE_SHARE_MODE_KEPT) {
+		flags |= DBWRAP_STORE_PHSTORE_SURE;
+	} else if (d->num_persistent != 0) {
+		flags |= DBWRAP_STORE_PHSTORE_KEPT;
+	}
+""", scope="function share_mode_data_ltdb_store"),
+
+    hook("keep-lock-field", "source3/include/locking.h",
+         "after", "bool persistent;",
+         "	uint8_t phstore_kept; /* in what was padding */"),
+
+    hook("keep-lock", "source3/locking/brlock.c",
+         "before", "if (lock_flav == WINDOWS_LOCK) {", """
+	if (phstore_locks_are_kept(br_lck->fsp)) {
+		lock.phstore_kept = PHSTORE_LOCK_KEPT;
+	}
+""", scope="function brl_lock"),
+
+    hook("keep-lock-any", "source3/locking/brlock.c",
+         "after", "bool have_persistent_lock = false;",
+         "	bool phstore_any_kept = false;",
+         scope="function byte_range_lock_flush"),
+
+    hook("keep-lock-look", "source3/locking/brlock.c",
+         "before", "if (locks[i].persistent) {", """
+		if (locks[i].phstore_kept == PHSTORE_LOCK_KEPT) {
+			phstore_any_kept = true;
+		}
+""", scope="function byte_range_lock_flush"),
+
+    hook("keep-lock-store", "source3/locking/brlock.c",
+         "before", "PUSH_BE_U32(version_buf, 0, "
+         "SHARE_MODE_DATA_VERSION_1);", """
+		if (have_persistent_lock) {
+			store_flags |= DBWRAP_STORE_PHSTORE_SURE;
+		} else if (phstore_any_kept) {
+			store_flags |= DBWRAP_STORE_PERSISTENT |
+				       DBWRAP_STORE_PHSTORE_KEPT;
+		}
+
+""", scope="function byte_range_lock_flush"),
+
+    hook("keep-open", "source3/smbd/smbXsrv_open.c",
+         "before", "status = dbwrap_record_store(rec, val, dbwrap_flags);",
+         "	dbwrap_flags |= phstore_open_store_flags(global);",
+         scope="function smbXsrv_open_global_store"),
+
+    # and found again when their smbd died
+    hook("left-open", "source3/smbd/smbXsrv_open.c",
+         "before", 'DBG_WARNING("smbd %s did not clean up record %s', """
+	if (phstore_open_is_left(global)) {
+		return NT_STATUS_REMOTE_DISCONNECT;
+	}
+
+""", scope="function smbXsrv_open_global_verify_record"),
+
+    # The file as it was when it was opened says nothing of it later
+    hook("left-cookie", "source3/smbd/durable.c",
+         "before", "if (CHECK_DEBUGLVL(DBGLVL_DEBUG)) {", """
+	if (!fsp->op->global->persistent &&
+	    !fsp->fsp_flags.initial_delete_on_close &&
+	    dbwrap_phstore_keeps())
+	{
+		cookie.allow_reconnect = true;
+		cookie.stat_info.st_ex_mode = 0;
+	}
+
+""", scope="function vfs_default_durable_cookie"),
+
+    hook("left-stat", "source3/smbd/durable.c",
+         "before", "if (cookie_st->st_ex_mode != fsp_st->st_ex_mode) {", """
+	if (cookie_st->st_ex_mode == 0) {
+		return true;
+	}
+
+""", scope="function vfs_default_durable_reconnect_check_stat"),
+
+    hook("left-entry", "source3/smbd/durable.c",
+         "before", "if (!server_id_is_disconnected(&e->pid)) {", """
+	if ((e->flags & PHSTORE_SHARE_ENTRY_KEPT) &&
+	    !server_id_is_disconnected(&e->pid) &&
+	    !serverid_exists(&e->pid))
+	{
+		*state->e = *e;
+		return false;
+	}
+
+""", scope="function share_mode_entry_durable_reconnect_cb"),
+
+    hook("left-lease", "source3/smbd/durable.c",
+         "before", "if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND)) {", """
+	if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND) &&
+	    (e->flags & PHSTORE_SHARE_ENTRY_KEPT) &&
+	    (state->lease->lease_state & SMB2_LEASE_HANDLE))
+	{
+		goto phstore_left_lease;
+	}
+""", scope="function vfs_default_durable_reconnect_lease"),
+
+    hook("left-lease-claim", "source3/smbd/durable.c",
+         "before", "lease = *state->lease;",
+         "phstore_left_lease:",
+         scope="function vfs_default_durable_reconnect_lease"),
+
+    # With locks, and without W, upstream closes it at a disconnect
+    hook("left-locks", "source3/smbd/durable.c",
+         "before", "ok = brl_reconnect_disconnected(fsp, br_lck);", """
+		if ((e.flags & PHSTORE_SHARE_ENTRY_KEPT) &&
+		    !server_id_is_disconnected(&old_pid) &&
+		    !(fsp_lease_type(fsp) & SMB2_LEASE_WRITE) &&
+		    file_has_brlocks(fsp))
+		{
+			state->status = NT_STATUS_OBJECT_NAME_NOT_FOUND;
+			goto fail;
+		}
+""", scope="function vfs_default_durable_reconnect_fn"),
+
+    hook("left-brlock", "source3/locking/brlock.c",
+         "before", "if (lock->context.tid != TID_FIELD_INVALID) {", """
+			if (phstore_lock_is_left(lock)) {
+				goto phstore_left_lock;
+			}
+""", scope="function brl_reconnect_disconnected"),
+
+    hook("left-brlock-taken", "source3/locking/brlock.c",
+         "before", "lock->context.pid = self;",
+         "phstore_left_lock:",
+         scope="function brl_reconnect_disconnected"),
+
+    hook("left-brlock-cleanup", "source3/locking/brlock.c",
+         "before", "if (lock->persistent) {", """
+		if (phstore_lock_is_left(lock)) {
+			goto phstore_left_cleanup;
+		}
+""", scope="function brl_cleanup_disconnected"),
+
+    hook("left-brlock-cleaned", "source3/locking/brlock.c",
+         "before", "lock->context.pid.pid = 0;",
+         "phstore_left_cleanup:",
+         scope="function brl_cleanup_disconnected"),
+
+    hook("left-scavenge", "source3/smbd/scavenger.c",
+         "before", "if (!global->persistent) {", """
+		if (phstore_open_is_left(global)) {
+			goto phstore_left_open;
+		}
+""", scope="function scavenger_add_timer"),
+
+    hook("left-scavenge-time", "source3/smbd/scavenger.c",
+         "before", "disconnect_time = global->disconnect_time;",
+         "phstore_left_open:",
+         scope="function scavenger_add_timer"),
+
+    hook("left-scavenge-include", "source3/smbd/scavenger.c",
+         "after", '#include "smbd/scavenger.h"',
+         '#include "lib/dbwrap/dbwrap_phstore.h"'),
+
+    hook("left-scavenge-entry", "source3/smbd/scavenger.c",
+         "before", "if (!disconnected) {", """
+	if (e->flags & PHSTORE_SHARE_ENTRY_KEPT) {
+		disconnected = !serverid_exists(&e->pid);
+	}
+""", scope="function cleanup_disconnected_share_mode_entry_fn"),
 
     # A CephFS session gets its uuid between two steps of vfs_ceph_new
     hook("build-smbd-ceph", "source3/wscript_build",

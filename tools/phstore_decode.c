@@ -429,7 +429,8 @@ static bool decode_share_mode_data(struct phdump_out *out,
 	}
 	phdump_id(out, "content_epoch", epoch, 1);
 	SHOW_BITS(out, "summary", flags, summary_names);
-	phdump_u64(out, "num_persistent", num_persistent);
+	/* the top bit: durable handles keep it, smbd-hooks/hooks.py */
+	phdump_u64(out, "num_persistent", num_persistent & 0x7fffffff);
 	if (num_tokens != 0) {
 		phdump_array(out, "delete_tokens");
 		for (i = 0; i < num_tokens && c.reason == NULL; i++) {

@@ -43,6 +43,8 @@ struct db_phstore_rec {
 	struct db_phstore_ctx *ctx;
 	struct db_record *base_rec;
 	size_t old_len;
+	/* in the store for durable handles only */
+	bool kept;
 };
 
 static NTSTATUS db_phstore_storev(struct db_record *rec,
@@ -67,9 +69,10 @@ static void db_phstore_rec_init(struct db_record *rec,
 				TDB_DATA value)
 {
 	bool persistent = false;
+	bool kept = false;
 	bool ok;
 
-	ok = db_phstore_hdr_pull(&value, &persistent);
+	ok = db_phstore_hdr_pull(&value, &persistent, &kept);
 	if (!ok) {
 		DBG_ERR("%s: record without a valid header\n",
 			dbwrap_name(db));
@@ -80,6 +83,7 @@ static void db_phstore_rec_init(struct db_record *rec,
 		.ctx = db_phstore_ctx_of(db),
 		.base_rec = base_rec,
 		.old_len = value.dsize,
+		.kept = kept,
 	};
 	*rec = (struct db_record) {
 		.db = db,
@@ -227,8 +231,9 @@ static void db_phstore_parser(TDB_DATA key, TDB_DATA data, void *private_data)
 {
 	struct db_phstore_parse_state *state = private_data;
 	bool persistent = false;
+	bool kept = false;
 
-	state->ok = db_phstore_hdr_pull(&data, &persistent);
+	state->ok = db_phstore_hdr_pull(&data, &persistent, &kept);
 	if (!state->ok) {
 		return;
 	}
@@ -276,10 +281,11 @@ static void db_phstore_undo_parser(TDB_DATA key,
 	TDB_DATA form = {};
 	size_t len = 0;
 	bool persistent = false;
+	bool kept = false;
 	NTSTATUS status;
 	bool ok;
 
-	ok = db_phstore_hdr_pull(&data, &persistent);
+	ok = db_phstore_hdr_pull(&data, &persistent, &kept);
 	if (!ok || !persistent) {
 		return;
 	}
@@ -292,7 +298,12 @@ static void db_phstore_undo_parser(TDB_DATA key,
 	if (form.dsize == 0) {
 		return;
 	}
-	state->err = dbwrap_phstore_stage(state->ctx, key, &form, true);
+	if (kept) {
+		state->err = dbwrap_phstore_stage_kept(state->ctx, key, &form);
+	} else {
+		state->err = dbwrap_phstore_stage(
+			state->ctx, key, &form, true);
+	}
 	state->done = true;
 }
 
@@ -323,6 +334,7 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 	static const uint8_t zeros[DB_PHSTORE_PAD_OPEN] = {};
 	struct db_phstore_ctx *ctx = prec->ctx;
 	bool persistent = ((flag & DBWRAP_STORE_PERSISTENT) != 0);
+	bool kept = dbwrap_phstore_is_kept(flag, prec->kept);
 	uint8_t hdr[DB_PHSTORE_HDR_LEN];
 	TDB_DATA all[num_dbufs + 2];
 	size_t full = sizeof(hdr);
@@ -342,7 +354,13 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 		}
 	}
 
-	if (form.dsize != 0) {
+	if (kept && form.dsize != 0) {
+		err = dbwrap_phstore_keep(ctx, rec->key, &form,
+					  rec->flags.persistent, prec->kept,
+					  &persistent);
+		kept = persistent;
+		staged = true;
+	} else if (form.dsize != 0) {
 		/* an unlock, one of several closes, a disconnect */
 		bool releases = (rec->flags.persistent &&
 				 len <= prec->old_len);
@@ -350,7 +368,7 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 		err = dbwrap_phstore_stage(ctx, rec->key, &form, releases);
 		staged = true;
 	} else if (rec->flags.persistent) {
-		err = dbwrap_phstore_stage(ctx, rec->key, NULL, true);
+		err = dbwrap_phstore_removal(ctx, rec->key, prec->kept);
 		staged = true;
 	}
 	if (err != PHSTORE_OK) {
@@ -363,7 +381,7 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 		return dbwrap_phstore_map_err(err);
 	}
 
-	db_phstore_hdr_push(hdr, persistent);
+	db_phstore_hdr_push(hdr, persistent, kept);
 	all[0] = (TDB_DATA) { .dptr = hdr, .dsize = sizeof(hdr) };
 	if (num_dbufs != 0) {
 		memcpy(&all[1], dbufs, num_dbufs * sizeof(TDB_DATA));
@@ -389,6 +407,7 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 	}
 
 	rec->flags.persistent = persistent;
+	prec->kept = kept;
 	return NT_STATUS_OK;
 }
 
@@ -429,7 +448,7 @@ static NTSTATUS db_phstore_do_delete(struct db_record *rec)
 	if (staged) {
 		enum phstore_err err;
 
-		err = dbwrap_phstore_stage(ctx, rec->key, NULL, true);
+		err = dbwrap_phstore_removal(ctx, rec->key, prec->kept);
 		if (err != PHSTORE_OK) {
 			dbwrap_phstore_failed(ctx, "removal", err, true);
 			return dbwrap_phstore_map_err(err);

@@ -125,4 +125,28 @@ struct db_context *db_open_phstore_ctdb(TALLOC_CTX *mem_ctx,
 					enum dbwrap_lock_order lock_order,
 					uint64_t dbwrap_flags);
 
+/*
+ * Durable handles that are not persistent, see dbwrap_phstore_kept.c. Beside
+ * DBWRAP_STORE_PERSISTENT: only such handles want this record stored; or
+ * others want it. Neither: as it was.
+ */
+#define DBWRAP_STORE_PHSTORE_KEPT 0x1000
+#define DBWRAP_STORE_PHSTORE_SURE 0x2000
+
+/* share_mode_entry.flags: of a durable handle that is kept */
+#define PHSTORE_SHARE_ENTRY_KEPT 0x8000
+/* in share_mode_data.num_persistent: the record has, or had, such entries */
+#define PHSTORE_SHARE_MODE_KEPT 0x80000000
+/* lock_struct.phstore_kept: a lock of such a handle */
+#define PHSTORE_LOCK_KEPT 0xd2
+
+/** @brief Does this smbd keep durable handles in the store? */
+bool dbwrap_phstore_keeps(void);
+
+/** @brief The next share mode entry is, or is not, of a handle to keep. */
+void dbwrap_phstore_keep_next(bool keep);
+
+/** @brief Is it? Asked once. */
+bool dbwrap_phstore_keep_now(void);
+
 #endif /* DBWRAP_PHSTORE_H */

@@ -50,8 +50,10 @@ struct db_phstore_ctx {
 
 /* dbwrap_phstore_value.c */
 
-void db_phstore_hdr_push(uint8_t buf[DB_PHSTORE_HDR_LEN], bool persistent);
-bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent);
+void db_phstore_hdr_push(uint8_t buf[DB_PHSTORE_HDR_LEN],
+			 bool persistent,
+			 bool kept);
+bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent, bool *kept);
 bool db_phstore_is_marker(TDB_DATA key);
 /*
  * The durable form of a value, built in ctx->scratch. form->dsize is 0 when
@@ -121,6 +123,39 @@ enum dbwrap_phstore_gate dbwrap_phstore_gate_enter(
 void dbwrap_phstore_gate_leave(void);
 /* With no lock held. False: given up. */
 bool dbwrap_phstore_gate_wait(struct db_phstore_ctx *ctx);
+
+/* dbwrap_phstore_kept.c */
+
+/* False: smb.conf is not understood */
+bool dbwrap_phstore_keeps_config(void);
+/*
+ * As dbwrap_phstore_stage(); nobody waits for it, another boot drops it.
+ */
+enum phstore_err dbwrap_phstore_stage_kept(const struct db_phstore_ctx *ctx,
+					   TDB_DATA key,
+					   const TDB_DATA *value);
+/*
+ * Is a record that is stored with these flags in the store for durable
+ * handles only? Who does not say (a lock is taken, a waiter comes) leaves it
+ * as it was.
+ */
+bool dbwrap_phstore_is_kept(int flag, bool was_kept);
+/* Stage such a record. *persistent: false, it is not in the store. */
+enum phstore_err dbwrap_phstore_keep(const struct db_phstore_ctx *ctx,
+				     TDB_DATA key,
+				     const TDB_DATA *form,
+				     bool was_persistent,
+				     bool was_kept,
+				     bool *persistent);
+enum phstore_err dbwrap_phstore_removal(const struct db_phstore_ctx *ctx,
+					TDB_DATA key,
+					bool was_kept);
+bool dbwrap_phstore_class_is_kept(const struct db_phstore_ctx *ctx,
+				  enum phstore_class durability);
+/* Has this machine's memory been there since the table was last filled? */
+bool dbwrap_phstore_same_boot(const struct db_phstore_ctx *ctx);
+/* once all that another boot left was dropped */
+void dbwrap_phstore_note_boot(const struct db_phstore_ctx *ctx);
 
 /* dbwrap_phstore_inflight.c */
 

@@ -42,6 +42,7 @@
 
 struct db_phstore_copy_state {
 	struct db_phstore_ctx *ctx;
+	bool same_boot;
 	NTSTATUS status;
 };
 
@@ -55,13 +56,22 @@ static int db_phstore_copy_fn(const char *table,
 		.dsize = rec->key.len,
 	};
 	TDB_DATA val = { .dsize = DB_PHSTORE_HDR_LEN + rec->value.len };
+	bool is_kept = dbwrap_phstore_class_is_kept(
+		state->ctx, rec->durability);
+
+	if (is_kept && !state->same_boot) {
+		enum phstore_err err;
+
+		err = dbwrap_phstore_stage_kept(state->ctx, key, NULL);
+		return (err == PHSTORE_OK) ? 0 : -1;
+	}
 
 	val.dptr = talloc_array(state->ctx, uint8_t, val.dsize);
 	if (val.dptr == NULL) {
 		state->status = NT_STATUS_NO_MEMORY;
 		return -1;
 	}
-	db_phstore_hdr_push(val.dptr, true);
+	db_phstore_hdr_push(val.dptr, true, is_kept);
 	if (rec->value.len != 0) {
 		memcpy(val.dptr + DB_PHSTORE_HDR_LEN,
 		       rec->value.data,
@@ -85,6 +95,7 @@ static bool db_phstore_copy(struct db_phstore_ctx *ctx,
 	enum phstore_err err;
 	uint64_t count = 0;
 
+	state.same_boot = dbwrap_phstore_same_boot(ctx);
 	err = phstore_scan(
 		store, ctx->table, db_phstore_copy_fn, &state, &count);
 	if (err != PHSTORE_OK) {
@@ -96,6 +107,7 @@ static bool db_phstore_copy(struct db_phstore_ctx *ctx,
 	if (!NT_STATUS_IS_OK(state.status)) {
 		return false;
 	}
+	dbwrap_phstore_note_boot(ctx);
 	DBG_NOTICE("phstore: restored %"PRIu64" records of %s\n",
 		   count, ctx->table);
 	return true;
@@ -141,10 +153,11 @@ static int db_phstore_import_fn(struct tdb_context *tdb,
 	struct db_phstore_ctx *ctx = state->ctx;
 	TDB_DATA form = {};
 	bool persistent = false;
+	bool kept = false;
 	bool is_marker = db_phstore_is_marker(key);
 	bool ok;
 
-	ok = db_phstore_hdr_pull(&val, &persistent);
+	ok = db_phstore_hdr_pull(&val, &persistent, &kept);
 	if (is_marker || !ok || !persistent || val.dsize == 0) {
 		return 0;
 	}
@@ -411,7 +424,7 @@ bool dbwrap_phstore_recover(struct db_phstore_ctx *ctx, int tdb_flags)
 	if (now == NULL) {
 		goto done;
 	}
-	db_phstore_hdr_push(hdr, false);
+	db_phstore_hdr_push(hdr, false, false);
 	dbufs[0] = (TDB_DATA) { .dptr = hdr, .dsize = sizeof(hdr) };
 	dbufs[1] = string_term_tdb_data(now);
 	status = dbwrap_record_storev(marker, dbufs, 2, DBWRAP_INSERT);

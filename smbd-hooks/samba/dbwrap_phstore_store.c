@@ -20,6 +20,7 @@
  *   phstore:durability.<table>  the same, for one table
  *   phstore:segment size        bytes, K and M are understood
  *   phstore:allow volatile      no | yes: the store may lie on a tmpfs
+ *   phstore:durable v2          yes | no, see dbwrap_phstore_kept.c
  *   phstore:barrier timeout     seconds, 60
  *   phstore:gate timeout        seconds, 20, with phstored
  */
@@ -268,6 +269,10 @@ static bool db_phstore_open_options(struct phstore_open_options *opts)
 		opts->flags |= PHSTORE_OPEN_ALLOW_VOLATILE;
 	}
 
+	ok = dbwrap_phstore_keeps_config();
+	if (!ok) {
+		return false;
+	}
 	ok = db_phstore_timeout("gate timeout",
 				DB_PHSTORE_GATE_TIMEOUT,
 				&global.gate_timeout_sec);

@@ -14,20 +14,23 @@
 #include "lib/dbwrap/dbwrap_private.h"
 #include "lib/dbwrap/dbwrap_phstore_private.h"
 
-void db_phstore_hdr_push(uint8_t buf[DB_PHSTORE_HDR_LEN], bool persistent)
+void db_phstore_hdr_push(uint8_t buf[DB_PHSTORE_HDR_LEN],
+			 bool persistent,
+			 bool kept)
 {
 	memset(buf, 0, DB_PHSTORE_HDR_LEN);
 	SIVAL(buf, 0, 1);
-	SIVAL(buf, 4, persistent ? 1 : 0);
+	SIVAL(buf, 4, (persistent ? 1 : 0) | (kept ? 2 : 0));
 }
 
 /* Strip the header; an empty value has none. */
-bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent)
+bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent, bool *kept)
 {
 	uint32_t version;
 	uint32_t pad;
 
 	*persistent = false;
+	*kept = false;
 
 	if (value->dsize == 0) {
 		return true;
@@ -40,6 +43,7 @@ bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent)
 		return false;
 	}
 	*persistent = ((IVAL(value->dptr, 4) & 1) != 0);
+	*kept = *persistent && (IVAL(value->dptr, 4) & 2) != 0;
 	pad = IVAL(value->dptr, 8);
 	value->dptr += DB_PHSTORE_HDR_LEN;
 	value->dsize -= DB_PHSTORE_HDR_LEN;

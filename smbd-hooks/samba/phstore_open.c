@@ -29,6 +29,55 @@
 
 #define PHSTORE_GUID_LEN 16
 
+bool phstore_open_is_kept(const struct smbXsrv_open_global *global)
+{
+	return dbwrap_phstore_keeps() &&
+	       global->durable &&
+	       !global->persistent &&
+	       global->backend_cookie.length != 0 &&
+	       !GUID_all_zero(&global->create_guid);
+}
+
+int phstore_open_store_flags(const struct smbXsrv_open_global *global)
+{
+	bool is_kept;
+
+	if (global->persistent) {
+		return DBWRAP_STORE_PERSISTENT | DBWRAP_STORE_PHSTORE_SURE;
+	}
+	is_kept = phstore_open_is_kept(global);
+	if (is_kept) {
+		return DBWRAP_STORE_PERSISTENT | DBWRAP_STORE_PHSTORE_KEPT;
+	}
+	return 0;
+}
+
+/* It outlives its server */
+static bool phstore_open_outlives(const struct smbXsrv_open_global *global)
+{
+	return global->persistent || phstore_open_is_kept(global);
+}
+
+bool phstore_open_is_left(const struct smbXsrv_open_global *global)
+{
+	return phstore_open_is_kept(global) &&
+	       !server_id_is_disconnected(&global->server_id) &&
+	       !serverid_exists(&global->server_id);
+}
+
+/* A lock is not stored: what is not complete must not come back. */
+void phstore_open_unkeep(struct smbXsrv_open *op)
+{
+	NTSTATUS status;
+
+	data_blob_free(&op->global->backend_cookie);
+	status = smbXsrv_open_update(op);
+	if (!NT_STATUS_IS_OK(status)) {
+		DBG_ERR("phstore: a durable handle is left in the store: "
+			"%s\n", nt_errstr(status));
+	}
+}
+
 bool phstore_open_is_served(const struct smbXsrv_open_global *global)
 {
 	static struct server_id last;
@@ -81,7 +130,7 @@ static void phstore_open_crashed_fn(struct db_record *rec,
 	if (!NT_STATUS_IS_OK(status)) {
 		return;
 	}
-	if (!global->persistent) {
+	if (!phstore_open_outlives(global)) {
 		goto done;
 	}
 	if (global->disconnect_time == 0) {
@@ -136,7 +185,7 @@ static uint32_t phstore_open_match(
 	if (!NT_STATUS_IS_OK(status)) {
 		return 0;
 	}
-	ok = global->persistent &&
+	ok = phstore_open_outlives(global) &&
 	     GUID_equal(&global->create_guid, state->create_guid) &&
 	     GUID_equal(&global->client_guid, state->client_guid);
 	if (ok && must_be_left) {
@@ -237,7 +286,7 @@ void phstore_open_locked(struct smbXsrv_open *op)
 {
 	NTSTATUS status;
 
-	if (!op->global->persistent) {
+	if (!phstore_open_outlives(op->global)) {
 		return;
 	}
 	dbwrap_phstore_more(false);

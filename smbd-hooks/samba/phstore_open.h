@@ -37,7 +37,22 @@ NTSTATUS phstore_open_do_locked(uint32_t id,
  */
 NTTIME phstore_open_crashed(uint32_t open_global_id);
 
-/** @brief A persistent open whose server died: is its time over? */
+/**
+ * @brief Is this a durable open, not a persistent one, that is kept in the
+ * store?
+ */
+bool phstore_open_is_kept(const struct smbXsrv_open_global *global);
+
+/** @brief That, and its server died with it in use. */
+bool phstore_open_is_left(const struct smbXsrv_open_global *global);
+
+/** @brief How an open's record is to be stored, beside how it ever was. */
+int phstore_open_store_flags(const struct smbXsrv_open_global *global);
+
+/** @brief Take a kept open out of the store. */
+void phstore_open_unkeep(struct smbXsrv_open *op);
+
+/** @brief An open whose server died: is its time over? */
 bool phstore_open_expired(const struct smbXsrv_open_global *global);
 
 /** @brief Has this open a server that lives? Quick for many in a row. */

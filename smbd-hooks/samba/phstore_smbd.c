@@ -40,6 +40,7 @@
 #include "../libcli/smb/smb_common.h"
 #include "lib/dbwrap/dbwrap_phstore.h"
 #include "smbd/phstore_smbd.h"
+#include "smbd/phstore_open.h"
 
 struct phstore_smb2_parked {
 	struct smbd_smb2_request *req;
@@ -157,6 +158,7 @@ NTSTATUS phstore_smb2_admit(struct smbd_smb2_request *req)
 	const uint8_t *inhdr = SMBD_SMB2_IN_HDR_PTR(req);
 	struct files_struct *fsp = req->compat_chain_fsp;
 	bool is_unlock;
+	NTSTATUS status;
 
 	switch (SVAL(inhdr, SMB2_HDR_OPCODE)) {
 	case SMB2_OP_CREATE:
@@ -173,7 +175,17 @@ NTSTATUS phstore_smb2_admit(struct smbd_smb2_request *req)
 	default:
 		return NT_STATUS_OK;
 	}
-	if (fsp == NULL || fsp->op == NULL || !fsp->op->global->persistent) {
+	if (fsp == NULL || fsp->op == NULL) {
+		return NT_STATUS_OK;
+	}
+	if (phstore_open_is_kept(fsp->op->global)) {
+		status = dbwrap_phstore_room();
+		if (!NT_STATUS_IS_OK(status)) {
+			phstore_open_unkeep(fsp->op);
+		}
+		return NT_STATUS_OK;
+	}
+	if (!fsp->op->global->persistent) {
 		return NT_STATUS_OK;
 	}
 	return phstore_smb2_admit_open();

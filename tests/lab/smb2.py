@@ -87,6 +87,9 @@ SUPERSEDE, CREATE_NEW, OVERWRITE_IF = 0, 2, 5
 # [MS-SMB2] 2.2.13.2.8, LeaseState
 LEASE_R, LEASE_H, LEASE_W = 1, 2, 4
 
+# [MS-SMB2] 2.2.13, RequestedOplockLevel
+OPLOCK_NONE, OPLOCK_BATCH, OPLOCK_LEASE = 0, 9, 0xFF
+
 # [MS-SMB2] 2.2.10
 CAP_CONTINUOUS_AVAILABILITY = 0x10
 # [MS-SMB2] 2.2.4
@@ -331,8 +334,17 @@ class Connection:
         p.message = message
 
     def _broken(self, message):
-        """[MS-SMB2] 2.2.23.2: a lease break; acknowledge if asked to."""
+        """[MS-SMB2] 2.2.23: a break; acknowledge if asked to."""
         size, epoch, flags = struct.unpack_from("<HHI", message, 64)
+        if size == 24:
+            # 2.2.23.1, 2.2.24.1: an oplock
+            level = message[66]
+            self.breaks.append((message[72:88], OPLOCK_BATCH, level))
+            if self.ack_breaks:
+                self.send(OPLOCK_BREAK, struct.pack(
+                    "<HBBI16s", 24, level, 0, 0, message[72:88]),
+                    self.any_tree)
+            return
         if size != 44:
             return
         key = message[72:88]
@@ -483,6 +495,8 @@ class Open:
         self.timeout_msec = 0
         self.lease_state = 0
         self.lease_epoch = 0
+        self.oplock = OPLOCK_NONE
+        self.version = 2
         self.create_action = None
         self.size = 0
 
@@ -525,21 +539,28 @@ class Tree:
     def create_send(self, name, access=RW, share=SHARE_READ | SHARE_WRITE,
                     disposition=OPEN_IF, persistent=True, durable=None,
                     lease=None, lease_key=None, create_guid=None,
-                    timeout_msec=0, options=0x40, extra=(), flags=0):
-        """Ask for a handle. persistent adds DH2Q (2.2.13.2.11)."""
+                    timeout_msec=0, options=0x40, extra=(), flags=0,
+                    oplock=OPLOCK_NONE, version=2):
+        """
+        Ask for a handle. persistent and durable add DH2Q (2.2.13.2.11), or
+        with version 1 DHnQ (.3).
+        """
         op = Open(name, access, share, create_guid or uuid.uuid4().bytes,
                   lease_key or (os.urandom(16) if lease is not None
                                 else None), lease, options)
         contexts = list(extra)
         if durable is None:
             durable = persistent
-        if durable:
+        op.version = version
+        op.oplock = OPLOCK_LEASE if lease is not None else oplock
+        if durable and version == 1:
+            contexts.append((b"DHnQ", b"\0" * 16))
+        elif durable:
             contexts.append((b"DH2Q", struct.pack(
                 "<IIQ16s", timeout_msec, DH_PERSISTENT if persistent else 0,
                 0, op.create_guid)))
         contexts += self._lease_context(op)
-        return self._create_send(op, disposition, contexts,
-                                 0xFF if lease is not None else 0, flags)
+        return self._create_send(op, disposition, contexts, op.oplock, flags)
 
     @staticmethod
     def _lease_context(op):
@@ -552,20 +573,24 @@ class Tree:
 
     def reconnect_send(self, old, persistent=True, claim=None):
         """
-        Ask for a handle that was lost: DH2C (2.2.13.2.12). claim: lease
-        state and epoch the client believes to have; else what it once asked
-        for.
+        Ask for a handle that was lost: DH2C (2.2.13.2.12), or with version
+        1 DHnC (.4). claim: lease state and epoch the client believes to
+        have; else what it once asked for.
         """
         op = Open(old.name, old.access, old.share, old.create_guid,
                   old.lease_key, old.lease_wanted, old.options)
         if claim is not None:
             op.lease_wanted, op.lease_epoch = claim
-        contexts = [(b"DH2C", struct.pack(
-            "<16s16sI", old.file_id, old.create_guid,
-            DH_PERSISTENT if persistent else 0))]
+        op.version = old.version
+        op.oplock = OPLOCK_LEASE if op.lease_key else old.oplock
+        if old.version == 1:
+            contexts = [(b"DHnC", old.file_id)]
+        else:
+            contexts = [(b"DH2C", struct.pack(
+                "<16s16sI", old.file_id, old.create_guid,
+                DH_PERSISTENT if persistent else 0))]
         contexts += self._lease_context(op)
-        return self._create_send(op, OPEN, contexts,
-                                 0xFF if op.lease_key else 0)
+        return self._create_send(op, OPEN, contexts, op.oplock)
 
     def create_recv(self, p, check=True):
         """The Open, or None when it failed and check is not set."""
@@ -576,6 +601,7 @@ class Tree:
         op = p.open
         m = p.message
         op.tree = self
+        op.oplock = m[66]
         op.create_action = struct.unpack_from("<I", m, 68)[0]
         op.size = struct.unpack_from("<Q", m, 64 + 48)[0]
         op.file_id = m[64 + 64:64 + 80]
@@ -587,6 +613,8 @@ class Tree:
                                                         contexts[b"DH2Q"])
             op.durable = True
             op.persistent = bool(flags & DH_PERSISTENT)
+        elif b"DHnQ" in contexts:
+            op.durable = True
         if b"RqLs" in contexts:
             op.lease_state = struct.unpack_from("<I", contexts[b"RqLs"],
                                                 16)[0]

@@ -1,0 +1,220 @@
+/*
+ * phstore: durable handles that are not persistent
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * A durable v2 handle survives its client's disconnect, in memory. Kept in
+ * the store as well it survives its smbd's death, and that of all smbds.
+ *
+ * Rules
+ *
+ * - Nobody waits for it. Its changes are appended, with class LOCAL: killed
+ *   processes lose nothing of the log.
+ * - A crash of the machine loses the end of the log, and nobody waited for
+ *   that. Half of what such a handle was told would be worse than none: a
+ *   lock that was granted, and is not there. So a machine that was started
+ *   anew drops these records. A file beside each volatile database names the
+ *   boot in which it was filled.
+ * - A store that can not take a change loses the handle's place in it, the
+ *   operation goes on. Before a lock is taken the open is taken out, if
+ *   there is no room (phstore_smbd.c): it must not come back without it.
+ * - Only on one machine, with the backend local: elsewhere what nobody
+ *   waited for may be lost while others live.
+ */
+
+#include "includes.h"
+#include "system/filesys.h"
+#include "lib/param/param.h"
+#include "lib/util/sys_rw.h"
+#include "lib/dbwrap/dbwrap_phstore_private.h"
+
+#define DB_PHSTORE_BOOT_LEN 36
+
+static struct {
+	bool understood;
+	bool keeps;
+	bool next;
+} kept;
+
+bool dbwrap_phstore_keeps_config(void)
+{
+	const char *val = lp_parm_const_string(
+		GLOBAL_SECTION_SNUM, "phstore", "durable v2", NULL);
+	bool has_sink = dbwrap_phstore_has_sink();
+	bool wanted = !has_sink;
+	bool ok;
+
+	if (val != NULL) {
+		ok = set_boolean(val, &wanted);
+		if (!ok) {
+			DBG_ERR("smb.conf: phstore:durable v2 = %s is not "
+				"understood, use yes or no\n", val);
+			return false;
+		}
+		if (wanted && has_sink) {
+			DBG_ERR("smb.conf: phstore:durable v2 = yes is for "
+				"phstore:backend = local\n");
+			return false;
+		}
+	}
+	kept.keeps = wanted;
+	kept.understood = true;
+	return true;
+}
+
+bool dbwrap_phstore_keeps(void)
+{
+	/* read when the store is opened; without one there is nothing */
+	return kept.understood && kept.keeps;
+}
+
+void dbwrap_phstore_keep_next(bool keep)
+{
+	kept.next = keep && dbwrap_phstore_keeps();
+}
+
+bool dbwrap_phstore_keep_now(void)
+{
+	bool now = kept.next;
+
+	kept.next = false;
+	return now;
+}
+
+enum phstore_err dbwrap_phstore_stage_kept(const struct db_phstore_ctx *ctx,
+					   TDB_DATA key,
+					   const TDB_DATA *value)
+{
+	struct db_phstore_ctx as_kept = *ctx;
+
+	as_kept.durability = PHSTORE_CLASS_LOCAL;
+	return dbwrap_phstore_stage(&as_kept, key, value, value == NULL);
+}
+
+bool dbwrap_phstore_is_kept(int flag, bool was_kept)
+{
+	if (flag & DBWRAP_STORE_PHSTORE_KEPT) {
+		return true;
+	}
+	return was_kept && !(flag & DBWRAP_STORE_PHSTORE_SURE);
+}
+
+enum phstore_err dbwrap_phstore_removal(const struct db_phstore_ctx *ctx,
+					TDB_DATA key,
+					bool was_kept)
+{
+	if (was_kept) {
+		return dbwrap_phstore_stage_kept(ctx, key, NULL);
+	}
+	return dbwrap_phstore_stage(ctx, key, NULL, true);
+}
+
+enum phstore_err dbwrap_phstore_keep(const struct db_phstore_ctx *ctx,
+				     TDB_DATA key,
+				     const TDB_DATA *form,
+				     bool was_persistent,
+				     bool was_kept,
+				     bool *persistent)
+{
+	enum phstore_err err;
+
+	if (was_persistent && !was_kept) {
+		/* the last persistent handle leaves: that is acked */
+		return dbwrap_phstore_stage(ctx, key, form, true);
+	}
+	err = dbwrap_phstore_stage_kept(ctx, key, form);
+	if (err == PHSTORE_OK) {
+		return PHSTORE_OK;
+	}
+	*persistent = false;
+	if (!was_persistent) {
+		return PHSTORE_OK;
+	}
+	return dbwrap_phstore_stage_kept(ctx, key, NULL);
+}
+
+bool dbwrap_phstore_class_is_kept(const struct db_phstore_ctx *ctx,
+				  enum phstore_class durability)
+{
+	return durability == PHSTORE_CLASS_LOCAL &&
+	       ctx->durability != PHSTORE_CLASS_LOCAL;
+}
+
+static bool db_phstore_boot_id(char id[DB_PHSTORE_BOOT_LEN])
+{
+	ssize_t len;
+	int fd;
+
+	fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	if (fd == -1) {
+		return false;
+	}
+	len = sys_read(fd, id, DB_PHSTORE_BOOT_LEN);
+	close(fd);
+	return len == DB_PHSTORE_BOOT_LEN;
+}
+
+/* LOCKDIR/locking.tdb: LOCKDIR/locking.tdb.boot */
+static int db_phstore_boot_open(const struct db_phstore_ctx *ctx, int flags)
+{
+	char *path = NULL;
+	int fd;
+
+	path = talloc_asprintf(NULL, "%s.boot", ctx->path);
+	if (path == NULL) {
+		return -1;
+	}
+	fd = open(path, flags | O_CLOEXEC, 0600);
+	TALLOC_FREE(path);
+	return fd;
+}
+
+bool dbwrap_phstore_same_boot(const struct db_phstore_ctx *ctx)
+{
+	char id[DB_PHSTORE_BOOT_LEN];
+	char noted[DB_PHSTORE_BOOT_LEN];
+	ssize_t len;
+	bool ok;
+	int fd;
+
+	if (!dbwrap_phstore_keeps()) {
+		/* what is there was left when it was switched off */
+		return false;
+	}
+	ok = db_phstore_boot_id(id);
+	if (!ok) {
+		DBG_WARNING("phstore: this system does not name its boots: "
+			    "durable handles do not survive smbd\n");
+		return false;
+	}
+	fd = db_phstore_boot_open(ctx, O_RDONLY);
+	if (fd == -1) {
+		return false;
+	}
+	len = sys_read(fd, noted, sizeof(noted));
+	close(fd);
+	return len == sizeof(noted) && memcmp(noted, id, sizeof(id)) == 0;
+}
+
+void dbwrap_phstore_note_boot(const struct db_phstore_ctx *ctx)
+{
+	char id[DB_PHSTORE_BOOT_LEN];
+	ssize_t len = -1;
+	bool ok;
+	int fd;
+
+	ok = dbwrap_phstore_keeps() && db_phstore_boot_id(id);
+	if (!ok) {
+		return;
+	}
+	fd = db_phstore_boot_open(ctx, O_WRONLY | O_CREAT | O_TRUNC);
+	if (fd != -1) {
+		len = sys_write(fd, id, sizeof(id));
+		close(fd);
+	}
+	if (len != sizeof(id)) {
+		DBG_WARNING("%s.boot: this boot is not noted, durable handles "
+			    "do not survive smbd: %s\n",
+			    ctx->path, strerror(errno));
+	}
+}
