@@ -371,7 +371,7 @@ static void phstore_close_lease(struct share_mode_lock *lck,
 		    disconnect_time == 0)
 		{
 			disconnect_time = phstore_open_crashed(
-				global->open_global_id);
+				global->open_global_id, msg->file_id);
 		}
 """, scope="function scavenger_add_timer"),
 

@@ -25,6 +25,7 @@
 #include "lib/dbwrap/dbwrap_phstore.h"
 #include "librpc/gen_ndr/ndr_misc.h"
 #include "librpc/gen_ndr/ndr_smbXsrv.h"
+#include "locking/share_mode_lock.h"
 #include "smbd/phstore_open.h"
 
 #define PHSTORE_GUID_LEN 16
@@ -152,12 +153,17 @@ done:
 	TALLOC_FREE(global);
 }
 
-NTTIME phstore_open_crashed(uint32_t open_global_id)
+NTTIME phstore_open_crashed(uint32_t open_global_id, struct file_id file_id)
 {
 	NTTIME when = 0;
 
 	(void)phstore_open_do_locked(
 		open_global_id, phstore_open_crashed_fn, &when);
+	/*
+	 * The dead server had the timer of the break it was told to send: who
+	 * waits for that looks again.
+	 */
+	share_mode_wakeup_waiters(file_id);
 	return when;
 }
 

@@ -33,9 +33,11 @@ NTSTATUS phstore_open_do_locked(uint32_t id,
  * Written down in the open the first time somebody asks, so that its timeout
  * counts from there, whatever happens to the server meanwhile.
  *
+ * Who waits for a break of the file's oplock or lease is woken up.
+ *
  * @return 0: its server lives, or it has none
  */
-NTTIME phstore_open_crashed(uint32_t open_global_id);
+NTTIME phstore_open_crashed(uint32_t open_global_id, struct file_id file_id);
 
 /**
  * @brief Is this a durable open, not a persistent one, that is kept in the
