@@ -499,7 +499,7 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
     # A crash leaves the cookie of CREATE, with the name the file had then
     hook("reconnect-renamed", "source3/smbd/durable.c",
          "before", "status = filename_convert_dirfsp_rel(talloc_tos(),", """
-	if (op->global->persistent) {
+	if (op->global->persistent || state.cookie.stat_info.st_ex_mode == 0) {
 		phstore_open_renamed(talloc_tos(),
 				     state.cookie.id,
 				     conn->connectpath,

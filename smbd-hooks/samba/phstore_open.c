@@ -25,7 +25,6 @@
 #include "lib/dbwrap/dbwrap_phstore.h"
 #include "librpc/gen_ndr/ndr_misc.h"
 #include "librpc/gen_ndr/ndr_smbXsrv.h"
-#include "locking/share_mode_lock.h"
 #include "smbd/phstore_open.h"
 
 #define PHSTORE_GUID_LEN 16
