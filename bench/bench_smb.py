@@ -155,7 +155,7 @@ SIDES = (("persistent, phstore", "local", "persistent", 0),
 
 
 def pictures(bench, cells):
-    note = ("%d rounds of %g s each, in turns: medians, whiskers from the "
+    note = ("rounds: %d of %g s each, in turns; medians, whiskers from the "
             "smallest to the largest round" % (bench.rounds, bench.seconds))
     for clients in CLIENTS:
         bench.plots.append(plots.percentiles(
@@ -165,7 +165,9 @@ def pictures(bench, cells):
                 name, [r["ops"]["cycle"] for r in
                        cells[(server, "open-close", handle, clients)]],
                 colour=colour) for name, server, handle, colour in SIDES],
-            note))
+            "rounds: %d of %g s each, in turns, all together; a point is "
+            "there if ten cycles took longer" % (bench.rounds,
+                                                 bench.seconds)))
     bench.plots.append(plots.plot(
         "line", "Throughput over clients, open and close", "clients",
         "cycles/s",

@@ -35,9 +35,10 @@ p, .dim { color:var(--dim); margin:4px 0 10px; }
 table { border-collapse:collapse; width:100%; font-size:13px; }
 th, td { text-align:left; padding:4px 10px 4px 0; vertical-align:top;
  border-bottom:1px solid var(--rule); }
+table.fixed { table-layout:fixed; min-width:880px; }
 th { color:var(--dim); font-weight:normal; }
 td.n, th.n { text-align:right; font-variant-numeric:tabular-nums;
- white-space:nowrap; }
+ padding-right:14px; }
 .ok, .bad, .none { font-weight:bold; white-space:nowrap; }
 .ok { color:var(--ok); } .bad { color:var(--bad); }
 .none { color:var(--none); font-weight:normal; }
@@ -138,10 +139,11 @@ def td(value, cls=""):
     return "<td%s>%s</td>" % (' class="%s"' % cls if cls else "", value)
 
 
-def table(head, rows):
+def table(head, rows, widths=()):
     numeric = {"ours", "peer"}
-    return ('<div class="scroll"><table><tr>%s</tr>%s</table></div>' % (
-        "".join('<th%s>%s</th>' % (' class="n"' if h in numeric else "",
+    return ('<div class="scroll"><table%s>%s<tr>%s</tr>%s</table></div>' % (
+        ' class="fixed"' if widths else "",
+        "".join('<col style="width:%d%%">' % w for w in widths), "".join('<th%s>%s</th>' % (' class="n"' if h in numeric else "",
                                    esc(h)) for h in head),
         "".join("<tr>%s</tr>" % "".join(r) for r in rows)))
 
@@ -185,7 +187,8 @@ def bounds_tables(parts):
                 td(spread(row)), verdict(row)])
         out.append("<h3>%s</h3>" % esc(heading))
         out.append(table(("what", "wanted", "ours", "limit here", "peer",
-                          "spread (rounds)", ""), rows))
+                          "spread (rounds)", ""), rows,
+                         (25, 19, 17, 10, 8, 12, 9)))
     return out
 
 

@@ -18,7 +18,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(
 MAX_SIMULATED = 32		# nodes of the core: a bit each in 32
 HEADER, RECORD, ITEM = 56, 32, 4		# bytes, repl_wire.h
 KEY = 24
-SWEEP_BATCH, SWEEP_PERIOD = 512, 550000.0
+SWEEP_BATCH, SWEEP_PERIOD = 2048, 2050000.0	# phstored's
 TICK = 50000.0
 
 
@@ -199,6 +199,23 @@ def closed_loop(k, cl):
     return x
 
 
+def queueing(k, cl, x):
+    """
+    What a commit waits for others in phstored, on the mean: three times (at
+    its writer's, at a successor's, and when the answer is back) it comes at
+    a random moment (Pollaczek and Khinchine). Sweeps are few and long.
+    """
+    rate, _, _, records = sweep(k, cl, x)
+    burst = records / (2 * cl.nodes + 1) / max(rate, 1e-12) * k.item
+    swept = sweep_load(k, cl, x)
+    batches, load = batching(k, cl, x / max(0.05, 1 - swept))
+    load *= max(0.05, 1 - swept)
+    jobs = batches * (2 + 2 * (cl.copies - 1))
+    wait = (swept * burst + load * load / jobs) / (
+        2 * max(0.02, 1 - swept - load))
+    return wait * (3 if cl.copies > 1 else 1)
+
+
 def predict(k, cl):
     """
     A sweep stops a node's phstored for as long as the records of a batch
@@ -219,7 +236,10 @@ def predict(k, cl):
     out.update(commits_per_s=x * 1e6 * cl.nodes,
                limit_per_s=most * 1e6 * cl.nodes, first=first,
                wait_us=wait,
-               time_us=max(wait + k.smbd, share(cl) / x - cl.think))
+               time_us=max(
+                   share(cl) / x - cl.think,
+                   min(wait + k.smbd + queueing(k, cl, x),
+                       share(cl) / x) if cl.think else wait + k.smbd))
     return out
 
 
@@ -232,7 +252,7 @@ class Simulator:
                         "--mutants"], check=True, stdout=subprocess.DEVNULL,
                        env=dict(os.environ, TEST_TMP=folder))
 
-    def run(self, k, cl, seed=1, length=1e6, warmup=1.2e6):
+    def run(self, k, cl, seed=1, length=3e6, warmup=3e6):
         def ns(us):
             return str(round(us * 1000))
 
