@@ -112,7 +112,7 @@ static uint64_t *latencies, *waits;
 static size_t num_lat, size_lat;
 static bool measuring;
 static struct {
-	uint64_t ship, ack, sweep, other, bytes, syncs;
+	uint64_t ship, ack, sweep, bytes, syncs;
 } did;
 
 /* ---- events ---- */
@@ -332,7 +332,6 @@ static void op_send(void *p, uint8_t to, const uint8_t *buf, size_t len)
 			did.ship += type == REPL_SHIP;
 			did.ack += type == REPL_ACK;
 			did.sweep += type >= REPL_PURGE;
-			did.other += type < REPL_SHIP;
 		}
 	}
 	at(when, (struct event) {
@@ -677,7 +676,7 @@ static void tell(void)
 	printf("{\"nodes\": %u, \"copies\": %u, \"class\": \"%s\", "
 	       "\"clients\": %u, \"commits\": %zu, "
 	       "\"commits_per_s\": %.1f,\n \"ship\": %.4f, \"ack\": %.4f, "
-	       "\"sweep\": %.4f, \"other\": %.4f, \"bytes\": %.1f, "
+	       "\"sweep\": %.4f, \"bytes\": %.1f, "
 	       "\"syncs\": %.4f,\n \"wait_p50_us\": %.1f, "
 	       "\"wait_p99_us\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, "
 	       "\"mean_us\": %.1f,\n \"phstored\": %.4f, \"smbd\": %.4f, "
@@ -685,7 +684,7 @@ static void tell(void)
 	       conf.nodes, conf.copies,
 	       conf.replicated ? "replicated" : "sync", conf.clients, num_lat,
 	       commits / t * 1e9, did.ship / commits, did.ack / commits,
-	       did.sweep / commits, did.other / commits, did.bytes / commits,
+	       did.sweep / commits, did.bytes / commits,
 	       did.syncs / commits, quantile_us(waits, 0.5),
 	       quantile_us(waits, 0.99), quantile_us(latencies, 0.5),
 	       quantile_us(latencies, 0.99), mean, cpu, smbd, disk);
