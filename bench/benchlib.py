@@ -179,8 +179,11 @@ class Server:
         self.smbd.stop()
 
     def run(self, handle, clients, lock=False, seconds=None, share="ca",
-            lease=None):
-        """One measurement; phbench's JSON as a dict."""
+            lease=None, more=()):
+        """
+        One measurement; phbench's JSON as a dict. more: options of phbench
+        that come last and so win.
+        """
         with tempfile.NamedTemporaryFile(
                 "r", dir=self.bench.dir, suffix=".json") as out:
             cmd = [self.bench.phbench, "//127.0.0.1/" + share,
@@ -197,6 +200,7 @@ class Server:
                 cmd += ["--workload", "open-lock-unlock-close"]
             if lease:
                 cmd += ["--lease", lease]
+            cmd += more
             r = measure(cmd, 120)
             if "not one cycle" in r.stderr:
                 # upstream's storage on a slow disk: give it more time

@@ -376,6 +376,16 @@ static void lane_park(struct phbench_lane *lane)
 	}
 }
 
+/* May no cycle begin before the next phase? */
+static bool lane_must_park(const struct phbench *pb)
+{
+	if (pb->phase == PHBENCH_MEASURE) {
+		return pb->opt.count != 0 &&
+		       pb->cycles_started >= pb->opt.count;
+	}
+	return pb->phase == PHBENCH_SETTLE || pb->phase == PHBENCH_STOP;
+}
+
 /*
  * Begin one, or wait: for an arrival, or for the next phase. Also for a lane
  * that waits already, or thinks: the phase may be another now.
@@ -383,9 +393,7 @@ static void lane_park(struct phbench_lane *lane)
 void lane_cycle(struct phbench_lane *lane)
 {
 	struct phbench *pb = lane->conn->pb;
-	bool all_started = (pb->phase == PHBENCH_MEASURE &&
-			    pb->opt.count != 0 &&
-			    pb->cycles_started >= pb->opt.count);
+	bool must_park = lane_must_park(pb);
 	uint64_t now;
 
 	TALLOC_FREE(lane->timer);
@@ -397,9 +405,7 @@ void lane_cycle(struct phbench_lane *lane)
 		/* phbench_lanes_drain() will come */
 		return;
 	}
-	if (pb->phase == PHBENCH_SETTLE || pb->phase == PHBENCH_STOP ||
-	    all_started)
-	{
+	if (must_park) {
 		lane_park(lane);
 		return;
 	}
@@ -529,6 +535,7 @@ static void lane_record(struct phbench_lane *lane)
 static void lane_cycle_done(struct phbench_lane *lane, uint64_t now)
 {
 	struct phbench *pb = lane->conn->pb;
+	bool must_park;
 
 	lane->took[PHBENCH_OP_CYCLE] = now - lane->intended_ns;
 
@@ -551,7 +558,8 @@ static void lane_cycle_done(struct phbench_lane *lane, uint64_t now)
 		lane_cleanup(lane);
 		return;
 	}
-	if (pb->opt.think_us == 0) {
+	must_park = lane_must_park(pb);
+	if (pb->opt.think_us == 0 || must_park) {
 		lane_cycle(lane);
 		return;
 	}
