@@ -234,25 +234,39 @@ def goal_rows():
             for _, _, part, row in goals}
 
 
-def others(parts):
-    """What was measured and is no bound of that list."""
+def row_table(parts, chosen, head, cells, widths=()):
+    """A table per part of those of its rows that are no goal's."""
     wanted = goal_rows()
     out = []
     for name, _, what in bounds.PARTS:
         data, _ = parts[name]
-        rows = [r for r in data["rows"]
-                if (name, r["name"]) not in wanted] if data else []
-        if not rows:
-            continue
-        out.append("<h3>%s</h3>" % esc(what[0].upper() + what[1:]))
-        out.append(table(
-            ("what", "ours", "limit", "peer", "spread (rounds)", ""),
-            [[td(esc(r["name"])), td(with_unit(r), "n"),
-              td(esc(r.get("bound") or "")),
-              td(number(r.get("peer")) or "–", "n"), td(spread(r)),
-              td("") if r.get("bound") is None else verdict(r)]
-             for r in rows]))
+        rows = [r for r in data["rows"] if (name, r["name"]) not in wanted
+                and chosen(r)] if data else []
+        if rows:
+            out.append("<h3>%s</h3>" % esc(what[0].upper() + what[1:]))
+            out.append(table(head, [cells(r) for r in rows], widths))
     return out
+
+
+def further(parts):
+    """Limits that are none of that list: counts held by a test, mostly."""
+    return row_table(
+        parts, lambda r: r.get("bound") is not None,
+        ("what", "ours", "limit", "peer", "spread (rounds)", ""),
+        lambda r: [td(esc(r["name"])), td(with_unit(r), "n"),
+                   td(esc(r["bound"])), td(number(r.get("peer")) or "–",
+                                           "n"), td(spread(r)), verdict(r)],
+        (36, 18, 11, 9, 16, 10))
+
+
+def others(parts):
+    """What was measured to understand the rest."""
+    return row_table(
+        parts, lambda r: r.get("bound") is None,
+        ("what", "ours", "peer", "spread (rounds)"),
+        lambda r: [td(esc(r["name"])), td(with_unit(r), "n"),
+                   td(number(r.get("peer")) or "–", "n"), td(spread(r))],
+        (40, 22, 14, 24))
 
 
 def machine(parts):
@@ -319,6 +333,9 @@ def page(parts):
                esc(when), held + missed + absent, held, missed, absent),
            parts_table(parts), "<h2>Bounds</h2>"]
     out += bounds_tables(parts)
+    rest = further(parts)
+    if rest:
+        out += ["<h2>Further limits</h2>"] + rest
     plots = figures(parts)
     if plots:
         out += ["<h2>Pictures</h2>"] + plots
