@@ -59,9 +59,11 @@ bench: all samba
 bench-cluster: all samba
 	@SAMBA_DIR="$(samba_dir)" bench/cluster; rc=$$?; bench/page; exit $$rc
 
-bench-ceph:
+bench-ceph: samba
 	@scripts/build --ceph
-	@bench/ceph/run; rc=$$?; bench/page; exit $$rc
+	@bench/ceph/run; rc=$$?; \
+	SAMBA_DIR="$(samba_dir)" bench/ceph/cephfs || rc=$$?; \
+	bench/page; exit $$rc
 
 bench-page:
 	@bench/page
@@ -91,7 +93,7 @@ help:
 	@echo 'make ceph-stop  end it'
 	@echo 'make test       every test (SETS="unit crash fuzz smb torture")'
 	@echo 'make bench      benchmarks against upstream'"'"'s own storage'
-	@echo 'make bench-ceph benchmarks of the backend rados on such a cluster'
+	@echo 'make bench-ceph benchmarks of the backend rados, and of CephFS, on such a cluster'
 	@echo 'make bench-cluster  the same in clusters of 3, 5 and 8 nodes'
 	@echo 'make bench-page  the page of what was measured, made anew'
 	@echo 'make bench-report  all parts, in short, 12 minutes: bench/reference'

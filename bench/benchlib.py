@@ -159,7 +159,7 @@ class Bench:
 class Server:
     """A private smbd under the sync counter."""
 
-    def __init__(self, bench, name, backend, env=None):
+    def __init__(self, bench, name, backend, env=None, **options):
         path = os.path.join(bench.dir, name)
         os.makedirs(path, mode=0o755)
         self.counters = os.path.join(path, "syncs")
@@ -171,7 +171,7 @@ class Server:
         self.bench = bench
         self.name = name
         self.smbd = phlab.SmbServer(path, backend=backend, env=full_env,
-                                    log_level="0")
+                                    log_level="0", **options)
         self.smbd.start()
         boost(self.smbd.proc.pid)
 
