@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: LGPL-3.0-or-later
 #
 # What it is: CephLab makes one monitor, some OSDs (BlueStore in sparse files)
-# and, if asked for, a manager and an MDS, from Debian's packages, with a
+# and, if asked for, a manager and MDSs (more than one: standby), from Debian's packages, with a
 # private configuration, cephx on, and no systemd. It can kill, stop, and
 # start each daemon again.
 #
@@ -166,6 +166,15 @@ mds_data = {dir}/mds
 mds_cache_memory_limit = 134217728
 """
 
+# A standby takes over sooner than in earnest: after 15 s, and 45 s for clients
+# to come back
+STANDBY = """
+[global]
+mds_beacon_interval = 1
+mds_beacon_grace = 10
+mds_reconnect_timeout = 8
+"""
+
 
 class CephLab:
     """One private cluster. Use it as a context manager."""
@@ -178,6 +187,7 @@ class CephLab:
         self.size = size
         self.min_size = min_size
         self.mds = mds
+        self.mds_names = ["mds." + c for c in "abc"[:int(mds)]]
         self.mgr = mgr
         self.with_class = with_class
         self.detached = detached
@@ -298,9 +308,10 @@ class CephLab:
         names += [("osd.%d" % i, ["mon", "allow profile osd", "osd",
                                   "allow *", "mgr", "allow profile osd"])
                   for i in range(self.osds)]
-        names += [("mds.a", ["mon", "allow profile mds", "osd", "allow *",
-                             "mds", "allow", "mgr", "allow profile mds"]),
-                  ("mgr.x", ["mon", "allow profile mgr", "osd", "allow *",
+        names += [(name, ["mon", "allow profile mds", "osd", "allow *",
+                          "mds", "allow", "mgr", "allow profile mds"])
+                  for name in self.mds_names]
+        names += [("mgr.x", ["mon", "allow profile mgr", "osd", "allow *",
                              "mds", "allow *"])]
         with open(ring, "w"):
             pass
@@ -327,6 +338,8 @@ class CephLab:
                                 sockets=self.sockets,
                                 size=self.size, min_size=self.min_size,
                                 block_size=self.block_size))
+            if len(self.mds_names) > 1:
+                f.write(STANDBY)
         self.make_classes()
         self.make_keys()
         monmap = os.path.join(self.dir, "monmap")
@@ -370,8 +383,8 @@ class CephLab:
             self.spawn("osd.%d" % i)
         if self.mgr:
             self.spawn("mgr.x")
-        if self.mds:
-            self.spawn("mds.a")
+        for name in self.mds_names:
+            self.spawn(name)
 
     def make_pool(self, name):
         self.mon(prefix="osd pool create", pool=name)
@@ -417,9 +430,12 @@ class CephLab:
         return self.mon(prefix="osd stat")["num_up_osds"]
 
     def mds_active(self):
-        return any(i["state"] == "up:active"
-                   for f in self.mon(prefix="fs dump")["filesystems"]
-                   for i in f["mdsmap"]["info"].values())
+        """The name of the active MDS, if there is one."""
+        for f in self.mon(prefix="fs dump")["filesystems"]:
+            for i in f["mdsmap"]["info"].values():
+                if i["state"] == "up:active":
+                    return "mds." + i["name"]
+        return None
 
     def wait_for(self, what, check, seconds=240.0):
         limit = time.monotonic() + seconds

@@ -56,7 +56,8 @@ def need():
 class CephFs(cephlab.CephLab):
     def __init__(self, folder=None, **kwargs):
         kwargs.setdefault("with_class", False)
-        super().__init__(folder, mds=True, **kwargs)
+        kwargs.setdefault("mds", 1)
+        super().__init__(folder, **kwargs)
 
     def make_keys(self):
         super().make_keys()
@@ -84,11 +85,12 @@ class CephFs(cephlab.CephLab):
         fs.shutdown()
 
     def mds_tell(self, *command):
+        name = self.mds_active()
         r = subprocess.run(["ceph", "-c", self.conf, "daemon",
-                            os.path.join(self.sockets, "mds.a.asok"),
+                            os.path.join(self.sockets, "%s.asok" % name),
                             *command], capture_output=True, text=True)
         if r.returncode != 0:
-            raise cephlab.LabError("mds.a: " + r.stderr.strip())
+            raise cephlab.LabError("%s: %s" % (name, r.stderr.strip()))
         return r.stdout
 
     def sessions(self):
