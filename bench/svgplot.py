@@ -12,7 +12,7 @@ import html
 import math
 
 WIDTH, HEIGHT = 640, 340
-LEFT, RIGHT, TOP, BOTTOM = 70, 16, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 70, 30, 12, 46
 COLOURS = 8
 QUANTILES = ((0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"),
              (0.999, "99.9 %"), (0.9999, "99.99 %"), (0.99999, "99.999 %"))
