@@ -335,6 +335,8 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 	struct db_phstore_ctx *ctx = prec->ctx;
 	bool persistent = ((flag & DBWRAP_STORE_PERSISTENT) != 0);
 	bool kept = dbwrap_phstore_is_kept(flag, prec->kept);
+	/* a lock is taken or a waiter comes: the durable form is the same */
+	bool same = kept && persistent && !(flag & DBWRAP_STORE_PHSTORE_KEPT);
 	uint8_t hdr[DB_PHSTORE_HDR_LEN];
 	TDB_DATA all[num_dbufs + 2];
 	size_t full = sizeof(hdr);
@@ -346,7 +348,7 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 	bool staged = false;
 	NTSTATUS status;
 
-	if (persistent) {
+	if (persistent && !same) {
 		status = dbwrap_phstore_form(
 			ctx, dbufs, num_dbufs, &form, &len);
 		if (!NT_STATUS_IS_OK(status)) {
@@ -354,7 +356,9 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 		}
 	}
 
-	if (kept && form.dsize != 0) {
+	if (same) {
+		/* it is there */
+	} else if (kept && form.dsize != 0) {
 		err = dbwrap_phstore_keep(ctx, rec->key, &form,
 					  rec->flags.persistent, prec->kept,
 					  &persistent);

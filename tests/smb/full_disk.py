@@ -5,7 +5,8 @@
 #
 # What is feared: an open that is acknowledged and not kept; a handle that
 # can not be closed; smbd in a panic; anything that stays broken once there
-# is room again. The store lies on a small tmpfs of its own (mounted here,
+# is room again; a durable handle that is refused, or comes back without a
+# lock that was granted when there was no room to keep it. The store lies on a small tmpfs of its own (mounted here,
 # needs root), its owner being told that this is fine.
 
 import os
@@ -29,12 +30,21 @@ def fill(path):
             pass
 
 
+def durable(client, name):
+    return client.tree.create(
+        name, persistent=False, durable=True, share=7,
+        lease=smb2.LEASE_R | smb2.LEASE_W | smb2.LEASE_H)
+
+
 def run(server, small):
     server.start()
     c = phlab.Client(server).connect()
     locked = c.tree.create("locked")
     c.tree.lock(locked, 0, 1)
     early = c.tree.create("early")
+    d = phlab.Client(server, share="plain", name="durable").connect()
+    kept = durable(d, "kept")
+    unlocked = durable(d, "unlocked")
     fill(os.path.join(small, "filler"))
 
     ops = []
@@ -57,6 +67,9 @@ def run(server, small):
     check(status == "OK", "a close: %s" % status)
     c.tree.write(locked, 0, b"data")
     check(c.tree.read(locked, 0, 4) == b"data", "reads and writes go on")
+    check(durable(d, "late").durable, "a durable handle is refused")
+    status = d.tree.status_of(d.tree.lock, kept, 0, 1)
+    check(status == "OK", "a lock on a durable handle: %s" % status)
     plain = phlab.Client(server, share="plain", name="plain").connect()
     plain.tree.close(plain.tree.create("plain", persistent=False))
     plain.drop()
@@ -79,6 +92,13 @@ def run(server, small):
           "what was closed stays closed: %s" % status)
     if os.path.exists(filler):
         os.unlink(filler)
+    d.connect_when_up()
+    for op, wanted in ((kept, "OBJECT_NAME_NOT_FOUND"), (unlocked, "OK")):
+        status = d.tree.status_of(d.tree.reconnect, op, persistent=False,
+                                  claim=(op.lease_state, op.lease_epoch))
+        check(status == wanted, "%s: a durable handle, reconnected: %s" %
+              (op.name, status))
+    d.drop()
     locked = c.tree.reconnect(locked)
     ops = [c.tree.reconnect(op) for op in ops]
     c.tree.lock(locked, 0, 1)
