@@ -53,7 +53,11 @@ test:
 	@scripts/setup build test
 	@tests/run $(SETS)
 
-bench: all samba
+# optional: what is missing is said in the report
+bench-peers:
+	@scripts/setup bench || true
+
+bench: bench-peers all samba
 	@SAMBA_DIR="$(samba_dir)" bench/run; rc=$$?; bench/page; exit $$rc
 
 bench-cluster: all samba

@@ -18,6 +18,7 @@
 #   tests/fuzz/*.c                       the same with LLVMFuzzerTestOneInput,
 #                                        only when configured --fuzz
 #   bench/*.c                            the same with main()
+#   bench/peers/*.c                      what storebench compares with
 #   bench/preload/*.c                    shared objects for LD_PRELOAD
 #
 # Configured --ceph (build-ceph; needs librados and the SDK of object classes)
@@ -41,6 +42,9 @@ LIB_DIRS = ['lib/phstore', 'backends/local', 'backends/ctdb',
             'backends/ctdb/client']
 PROGRAM_DIRS = ['tests/unit', 'tests/crash', 'tests/conformance',
                 'tests/cluster', 'bench']
+PEERS = [('LMDB', 'lmdb.h', 'lmdb'),
+         ('SQLITE3', 'sqlite3.h', 'sqlite3'),
+         ('ROCKSDB', 'rocksdb/c.h', 'rocksdb')]
 CEPH_PROGRAM_DIRS = ['tests/conformance', 'tests/ceph', 'bench/ceph']
 
 
@@ -91,6 +95,12 @@ def configure(conf):
         conf.check_cfg(package='cmocka', args=['--cflags', '--libs'],
                        uselib_store='CMOCKA')
     conf.check_cc(lib='m', uselib_store='M')
+    # peers of bench/storebench, each only if it is there
+    for name, header, lib in PEERS:
+        found = conf.check_cc(lib=lib, header_name=header,
+                              uselib_store=name, mandatory=False)
+        if found:
+            env.append_value('DEFINES_' + name, ['HAVE_' + name])
     if env.CEPH:
         conf.load('compiler_cxx')
         conf.check_cc(lib='rados', header_name='rados/librados.h',
@@ -138,8 +148,14 @@ def build(bld):
         object_class(bld, includes)
     if bld.env.RELEASE:
         return
+    if not bld.env.CEPH:
+        peers = [name for name, _, _ in PEERS]
+        bld.objects(target='bench/peers',
+                    source=bld.path.ant_glob('bench/peers/*.c'),
+                    includes=includes + ['bench'], use=peers)
     for folder in CEPH_PROGRAM_DIRS if bld.env.CEPH else PROGRAM_DIRS:
-        programs(bld, folder, 'main', includes, use + ['CMOCKA'])
+        more = ['bench/peers'] + peers if folder == 'bench' else []
+        programs(bld, folder, 'main', includes, more + use + ['CMOCKA'])
     if bld.env.CEPH:
         return
     for node in bld.path.ant_glob('bench/preload/*.c'):

@@ -10,13 +10,17 @@
  *   raw    the physical limit: pwrite + fdatasync, round and round in a
  *          file that was written before (no metadata to sync)
  *   tdb    what upstream does: one synced tdb transaction per record
+ *   lmdb, sqlite, rocksdb
+ *          peers, if their packages were there (peers/; --list tells)
  *   store  phstore_commit() of one record
  *   stage  phstore_stage() without a barrier: the CPU one put costs
  *   scan   time from phstore_open() to the last of --records records
  *
  * Writers are processes, as smbds are. Each overwrites its own --keys
  * records with a value that is never the same twice. All start together
- * and stop by time; a commit counts if it ended in that time.
+ * and stop by time; a commit counts if it ended in that time. The time of
+ * each writer's last one is recorded all the same: who waits for a lock to
+ * the very end is the slowest of all.
  *
  * Exit codes: 0 measured, 1 failed.
  */
@@ -42,23 +46,10 @@
 
 #include "phstore.h"
 #include "phbench/hist.h"
+#include "storebench.h"
 
 #define RAW_FILE_SIZE (8U * 1024 * 1024)
 #define TABLE "bench"
-#define KEY_LEN 24
-
-struct options {
-	const char *mode;
-	const char *dir;
-	const char *backend;	/* ctdb: a phstored ships DIR/store */
-	bool replicated;
-	double seconds;
-	double warmup;
-	unsigned int writers;
-	unsigned int size;
-	unsigned int keys;
-	unsigned int records;
-};
 
 /* One writer's part of the memory shared with the parent. */
 struct writer {
@@ -75,15 +66,6 @@ struct shared {
 	struct writer writers[];
 };
 
-/* What a mode does, in each writer. State is the mode's own. */
-struct mode {
-	const char *name;
-	int (*open)(const struct options *o, unsigned int writer,
-		    void **state, char *error, size_t len);
-	int (*commit)(void *state, uint64_t n, char *error, size_t len);
-	void (*close)(void *state);
-};
-
 static uint64_t now_ns(void)
 {
 	struct timespec ts;
@@ -92,36 +74,12 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-static void make_key(char *key, unsigned int writer, uint64_t n)
-{
-	memset(key, 0, KEY_LEN);
-	snprintf(key, KEY_LEN, "w%04u-%012"PRIu64, writer, n);
-}
-
-/* Never twice the same, and nothing a file system could compress. */
-static void make_value(uint8_t *value, size_t len, uint64_t seed)
-{
-	uint64_t x = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
-	size_t i;
-
-	for (i = 0; i + 8 <= len; i += 8) {
-		x ^= x << 13;
-		x ^= x >> 7;
-		x ^= x << 17;
-		memcpy(value + i, &x, 8);
-	}
-	for (; i < len; i++) {
-		value[i] = (uint8_t)(x >> (8 * (i % 8)));
-	}
-}
-
 /* ---- raw */
 
 struct raw {
 	int fd;
 	uint32_t pos;
-	unsigned int size;
-	uint8_t *value;
+	struct put put;
 };
 
 static int raw_open(const struct options *o, unsigned int writer,
@@ -133,8 +91,7 @@ static int raw_open(const struct options *o, unsigned int writer,
 	ssize_t n;
 	int ret;
 
-	raw->size = o->size;
-	raw->value = talloc_zero_size(raw, 65536 + o->size);
+	put_init(&raw->put, o, writer);
 	snprintf(path, sizeof(path), "%s/raw-%u", o->dir, writer);
 	raw->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (raw->fd == -1) {
@@ -142,7 +99,7 @@ static int raw_open(const struct options *o, unsigned int writer,
 		return -1;
 	}
 	for (pos = 0; pos < RAW_FILE_SIZE; pos += 65536) {
-		n = pwrite(raw->fd, raw->value, 65536, pos);
+		n = pwrite(raw->fd, raw->put.value, 65536, pos);
 		if (n != 65536) {
 			snprintf(error, len, "%s: %s", path, strerror(errno));
 			return -1;
@@ -163,16 +120,16 @@ static int raw_commit(void *state, uint64_t n, char *error, size_t len)
 	ssize_t written;
 	int ret;
 
-	make_value(raw->value, raw->size, n);
-	if (raw->pos + raw->size > RAW_FILE_SIZE) {
+	put_make(&raw->put, n);
+	if (raw->pos + raw->put.len > RAW_FILE_SIZE) {
 		raw->pos = 0;
 	}
-	written = pwrite(raw->fd, raw->value, raw->size, raw->pos);
-	if (written != (ssize_t)raw->size) {
+	written = pwrite(raw->fd, raw->put.value, raw->put.len, raw->pos);
+	if (written != (ssize_t)raw->put.len) {
 		snprintf(error, len, "pwrite: %s", strerror(errno));
 		return -1;
 	}
-	raw->pos += raw->size;
+	raw->pos += (uint32_t)raw->put.len;
 	ret = fdatasync(raw->fd);
 	if (ret == -1) {
 		snprintf(error, len, "fdatasync: %s", strerror(errno));
@@ -193,10 +150,7 @@ static void raw_close(void *state)
 
 struct tdb_state {
 	struct tdb_context *tdb;
-	unsigned int writer;
-	unsigned int size;
-	unsigned int keys;
-	uint8_t *value;
+	struct put put;
 };
 
 static int tdbs_open(const struct options *o, unsigned int writer,
@@ -205,10 +159,7 @@ static int tdbs_open(const struct options *o, unsigned int writer,
 	struct tdb_state *ts = talloc_zero(NULL, struct tdb_state);
 	char path[4096];
 
-	ts->writer = writer;
-	ts->size = o->size;
-	ts->keys = o->keys;
-	ts->value = talloc_zero_size(ts, o->size);
+	put_init(&ts->put, o, writer);
 	snprintf(path, sizeof(path), "%s/peer.tdb", o->dir);
 	ts->tdb = tdb_open(path, 0, TDB_DEFAULT, O_RDWR | O_CREAT, 0600);
 	if (ts->tdb == NULL) {
@@ -222,13 +173,13 @@ static int tdbs_open(const struct options *o, unsigned int writer,
 static int tdbs_commit(void *state, uint64_t n, char *error, size_t len)
 {
 	struct tdb_state *ts = state;
-	char name[KEY_LEN];
-	TDB_DATA key = { .dptr = (uint8_t *)name, .dsize = KEY_LEN };
-	TDB_DATA value = { .dptr = ts->value, .dsize = ts->size };
+	TDB_DATA key = { .dptr = (uint8_t *)ts->put.key,
+			 .dsize = KEY_LEN };
+	TDB_DATA value = { .dptr = ts->put.value };
 	int ret;
 
-	make_key(name, ts->writer, n % ts->keys);
-	make_value(ts->value, ts->size, n);
+	put_make(&ts->put, n);
+	value.dsize = ts->put.len;
 	ret = tdb_transaction_start(ts->tdb);
 	if (ret == 0) {
 		ret = tdb_store(ts->tdb, key, value, 0);
@@ -254,11 +205,8 @@ static void tdbs_close(void *state)
 
 struct store_state {
 	struct phstore *store;
-	unsigned int writer;
-	unsigned int size;
-	unsigned int keys;
 	bool replicated;
-	uint8_t *value;
+	struct put put;
 };
 
 static void store_error(char *error, size_t len, const char *what,
@@ -280,10 +228,7 @@ static int store_open(const struct options *o, unsigned int writer,
 	enum phstore_err err;
 
 	ss->replicated = o->replicated;
-	ss->writer = writer;
-	ss->size = o->size;
-	ss->keys = o->keys;
-	ss->value = talloc_zero_size(ss, o->size);
+	put_init(&ss->put, o, writer);
 	snprintf(path, sizeof(path), "%s/store", o->dir);
 	err = phstore_open(ss, path, &opts, &ss->store);
 	if (err != PHSTORE_OK) {
@@ -297,16 +242,15 @@ static int store_open(const struct options *o, unsigned int writer,
 static enum phstore_err store_put(struct store_state *ss, uint64_t n,
 				  struct phstore_txn **txn)
 {
-	char name[KEY_LEN];
-	struct phstore_blob key = { .data = name, .len = KEY_LEN };
-	struct phstore_blob value = { .data = ss->value, .len = ss->size };
+	struct phstore_blob key = { .data = ss->put.key, .len = KEY_LEN };
+	struct phstore_blob value = { .data = ss->put.value };
 	struct phstore_op_options opts = {
 		.durability = ss->replicated ? PHSTORE_CLASS_REPLICATED :
 					       PHSTORE_CLASS_SYNC,
 	};
 
-	make_key(name, ss->writer, n % ss->keys);
-	make_value(ss->value, ss->size, n);
+	put_make(&ss->put, n);
+	value.len = ss->put.len;
 	*txn = phstore_txn_new(ss, ss->store);
 	if (*txn == NULL) {
 		return PHSTORE_ERR_NO_MEMORY;
@@ -360,11 +304,42 @@ static void store_close(void *state)
 	talloc_free(ss);
 }
 
-static const struct mode modes[] = {
-	{ "raw", raw_open, raw_commit, raw_close },
-	{ "tdb", tdbs_open, tdbs_commit, tdbs_close },
-	{ "store", store_open, store_commit, store_close },
+static const struct mode mode_raw = {
+	"raw", raw_open, raw_commit, raw_close };
+static const struct mode mode_tdb = {
+	"tdb", tdbs_open, tdbs_commit, tdbs_close };
+static const struct mode mode_store = {
+	"store", store_open, store_commit, store_close };
+
+static const struct mode *const modes[] = {
+	&mode_raw, &mode_store, &mode_tdb,
+	&peer_lmdb, &peer_sqlite, &peer_rocksdb,
 };
+
+static int list_modes(void)
+{
+	const char *sep = "";
+	size_t i;
+
+	printf("{\"modes\": [");
+	for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (modes[i]->open != NULL) {
+			printf("%s\"%s\"", sep, modes[i]->name);
+			sep = ", ";
+		}
+	}
+	printf("], \"missing\": {");
+	sep = "";
+	for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (modes[i]->open == NULL) {
+			printf("%s\"%s\": \"its package was not there when "
+			       "this was built\"", sep, modes[i]->name);
+			sep = ", ";
+		}
+	}
+	printf("}}\n");
+	return 0;
+}
 
 /* ---- writers */
 
@@ -399,9 +374,9 @@ static void writer_run(const struct mode *mode, const struct options *o,
 		}
 		n++;
 		end = now_ns();
-		if (begin >= shared->start_ns && end <= shared->end_ns) {
+		if (begin >= shared->start_ns) {
 			hist_add(&w->hist, end - begin);
-			w->commits++;
+			w->commits += end <= shared->end_ns ? 1 : 0;
 		}
 		begin = end;
 	}
@@ -500,12 +475,14 @@ static int run_writers(const struct mode *mode, const struct options *o)
 		       "\"seconds\": %.3f, \"commits\": %"PRIu64", "
 		       "\"commits_per_s\": %.1f, \"mean_us\": %.2f, "
 		       "\"p50_us\": %.2f, \"p90_us\": %.2f, "
-		       "\"p99_us\": %.2f, \"max_us\": %.2f}\n",
+		       "\"p99_us\": %.2f, \"p999_us\": %.2f, "
+		       "\"max_us\": %.2f}\n",
 		       mode->name, o->writers, o->size, o->seconds, commits,
 		       (double)commits / o->seconds, hist_mean(total) / 1e3,
 		       (double)hist_quantile(total, 0.5) / 1e3,
 		       (double)hist_quantile(total, 0.9) / 1e3,
 		       (double)hist_quantile(total, 0.99) / 1e3,
+		       (double)hist_quantile(total, 0.999) / 1e3,
 		       (double)total->max / 1e3);
 	}
 	free(pids);
@@ -535,7 +512,6 @@ static int run_stage(const struct options *o)
 	struct store_state *ss = NULL;
 	void *state = NULL;
 	char error[256] = "";
-	char key[KEY_LEN];
 	double begin, end, own;
 	uint64_t n;
 	int ret;
@@ -556,8 +532,7 @@ static int run_stage(const struct options *o)
 
 	begin = cpu_us();
 	for (n = 0; n < o->records; n++) {
-		make_key(key, 0, n % o->keys);
-		make_value(ss->value, ss->size, n);
+		put_make(&ss->put, n);
 	}
 	own = cpu_us() - begin;
 
@@ -688,12 +663,16 @@ static int run_scan(const struct options *o)
 static void usage(FILE *f)
 {
 	fprintf(f, "usage: storebench MODE --dir DIR [OPTIONS]\n"
-		"modes: raw, tdb, store, stage, scan\n"
+		"       storebench --list\n"
+		"modes: raw, tdb, store, lmdb, sqlite, rocksdb, stage, "
+		"scan\n"
 		"  --dir DIR      an empty folder; files are left in it\n"
 		"  --seconds S    how long to measure (2)\n"
 		"  --warmup S     before that (0.3)\n"
 		"  --writers N    processes (1)\n"
-		"  --size N       bytes of a value, of a write in raw (500)\n"
+		"  --size N       bytes of a value, of a write in raw (500);\n"
+		"                 smbd: as those smbd writes\n"
+		"  --list         what there is of these and what is missing\n"
 		"  --backend B    of store: ctdb, with a phstored running\n"
 		"  --replicated   of store: class replicated, not sync\n"
 		"  --keys N       records per writer (100)\n"
@@ -716,9 +695,11 @@ int main(int argc, char **argv)
 		{ "records", required_argument, NULL, 'r' },
 		{ "backend", required_argument, NULL, 'B' },
 		{ "replicated", no_argument, NULL, 'R' },
+		{ "list", no_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
+	bool smbd_size = false;
 	size_t i;
 	int c;
 	int cmp;
@@ -739,7 +720,10 @@ int main(int argc, char **argv)
 			break;
 		case 'b':
 			o.size = (unsigned int)atoi(optarg);
+			smbd_size = strcmp(optarg, "smbd") == 0;
 			break;
+		case 'l':
+			return list_modes();
 		case 'k':
 			o.keys = (unsigned int)atoi(optarg);
 			break;
@@ -761,8 +745,9 @@ int main(int argc, char **argv)
 		}
 	}
 	if (optind + 1 != argc || o.dir == NULL || o.seconds <= 0 ||
-	    o.writers == 0 || o.writers > 4096 || o.size == 0 ||
-	    o.size > 65536 || o.keys == 0 || o.records == 0)
+	    o.writers == 0 || o.writers > 4096 ||
+	    (o.size == 0 && !smbd_size) ||
+	    o.size > SIZE_MAX_VALUE || o.keys == 0 || o.records == 0)
 	{
 		usage(stderr);
 		return 1;
@@ -774,13 +759,18 @@ int main(int argc, char **argv)
 		return run_stage(&o);
 	}
 	cmp = strcmp(o.mode, "scan");
-	if (cmp == 0) {
+	if (cmp == 0 && !smbd_size) {
 		return run_scan(&o);
 	}
 	for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
-		cmp = strcmp(o.mode, modes[i].name);
+		cmp = strcmp(o.mode, modes[i]->name);
+		if (cmp == 0 && modes[i]->open == NULL) {
+			fprintf(stderr, "storebench: %s was not there when "
+				"this was built\n", o.mode);
+			return 1;
+		}
 		if (cmp == 0) {
-			return run_writers(&modes[i], &o);
+			return run_writers(modes[i], &o);
 		}
 	}
 	usage(stderr);

@@ -1,0 +1,57 @@
+/*
+ * storebench: what a mode is, for storebench.c and the peers
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+
+#ifndef STOREBENCH_H
+#define STOREBENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define KEY_LEN 24
+#define SIZE_MAX_VALUE 65536
+
+struct options {
+	const char *mode;
+	const char *dir;
+	const char *backend;	/* ctdb: a phstored ships DIR/store */
+	bool replicated;
+	double seconds;
+	double warmup;
+	unsigned int writers;
+	unsigned int size;	/* of a value; 0: as smbd's are */
+	unsigned int keys;
+	unsigned int records;
+};
+
+/* What a mode does, in each writer. State is the mode's own. */
+struct mode {
+	const char *name;
+	int (*open)(const struct options *o, unsigned int writer,
+		    void **state, char *error, size_t len);
+	int (*commit)(void *state, uint64_t n, char *error, size_t len);
+	void (*close)(void *state);
+};
+
+/* The n-th put of a writer: key of KEY_LEN bytes, a value never the same. */
+struct put {
+	unsigned int writer;
+	unsigned int keys;
+	unsigned int size;	/* as in the options */
+	char key[KEY_LEN];
+	size_t len;		/* of value */
+	uint8_t value[SIZE_MAX_VALUE];
+};
+
+void put_init(struct put *put, const struct options *o, unsigned int writer);
+void put_make(struct put *put, uint64_t n);
+
+/* bench/peers/: NULL open where the package was not there at build time */
+extern const struct mode peer_lmdb;
+extern const struct mode peer_sqlite;
+extern const struct mode peer_rocksdb;
+
+#endif /* STOREBENCH_H */

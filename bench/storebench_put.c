@@ -1,0 +1,59 @@
+/*
+ * storebench: what is put, the same for each mode
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "storebench.h"
+
+static void make_key(char *key, unsigned int writer, uint64_t n)
+{
+	memset(key, 0, KEY_LEN);
+	snprintf(key, KEY_LEN, "w%04u-%012"PRIu64, writer, n);
+}
+
+/* Never twice the same, and nothing a file system could compress. */
+static void make_value(uint8_t *value, size_t len, uint64_t seed)
+{
+	uint64_t x = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
+	size_t i;
+
+	for (i = 0; i + 8 <= len; i += 8) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		memcpy(value + i, &x, 8);
+	}
+	for (; i < len; i++) {
+		value[i] = (uint8_t)(x >> (8 * (i % 8)));
+	}
+}
+
+/*
+ * Sizes of the values smbd writes, seen in its store (README.md): an open is
+ * 624 bytes and its name's length, a file's share modes 330 and 128 for each
+ * further open, its locks 4 and 80 for each.
+ */
+static const unsigned int smbd_sizes[] = {
+	624, 330, 624, 84, 624, 624, 330, 696, 624, 458, 804, 1226,
+};
+
+void put_init(struct put *put, const struct options *o, unsigned int writer)
+{
+	put->writer = writer;
+	put->keys = o->keys;
+	put->size = o->size;
+}
+
+void put_make(struct put *put, uint64_t n)
+{
+	size_t num = sizeof(smbd_sizes) / sizeof(smbd_sizes[0]);
+
+	put->len = put->size != 0 ? put->size : smbd_sizes[n % num];
+	make_key(put->key, put->writer, n % put->keys);
+	make_value(put->value, put->len, n);
+}
