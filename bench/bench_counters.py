@@ -51,7 +51,9 @@ def store_counts(server):
 def count(server, workload, handle, lease):
     """All counts of one workload, per cycle."""
     before = store_counts(server)
-    r = server.run(handle, 1, lease=lease, more=[
+    # without our storage a share must be told to give more than R
+    share = "ca" if lease == "none" else "ca_rwh"
+    r = server.run(handle, 1, lease=lease, share=share, more=[
         "--workload", workload, "--count", str(CYCLES), "--warmup", "0"])
     after = store_counts(server)
     if r["cycles"] != CYCLES:
