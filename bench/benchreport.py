@@ -63,7 +63,7 @@ def machine(bench):
 
 
 def peer_plots(bench):
-    """The store beside other stores (bench_store.py: bench.peers)."""
+    """The store beside other stores (bench_peers.py: bench.peers)."""
     peers = getattr(bench, "peers", [])
     modes = list(dict.fromkeys(p["mode"] for p in peers))
     note = "one record a commit, synced; each writer a process"
@@ -73,7 +73,8 @@ def peer_plots(bench):
             ("p50_us", "Time of a commit, median", "us"),
             ("p99_us", "Time of a commit, 99 %", "us")):
         lines = [dict(
-            name=mode,
+            name={"raw": "pwrite + fdatasync", "store": "phstore"}.get(mode,
+                                                                       mode),
             points=[[p["writers"], p[key]] for p in peers
                     if p["mode"] == mode],
             spread=[p.get("spread") if key == "commits_per_s" else None
