@@ -179,15 +179,55 @@ class Story:
 HUB = "10.77.0.254"
 
 
-class Cluster(clusterlab.Cluster):
-    """Nodes with ctdb, phstored and smbd, on one store in RADOS."""
+RADOS_LOCK = """#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+CEPH_CONF={conf} exec {helper} ceph client.phstore {pool} ctdb-lock 5
+"""
 
-    def __init__(self, workdir, lines=(), osds=3, lab=None, **kw):
+
+def make_lock_helper(folder):
+    """
+    Samba's program for a cluster lock in RADOS, from the source of the Samba
+    under test, which was configured without it.
+    """
+    samba = phlab.samba_dir()
+    private = os.path.join(samba, "bin/shared/private")
+    helper = os.path.join(folder, "ctdb_mutex_ceph_rados_helper")
+    subprocess.run(
+        ["cc", "-D__STDC_WANT_LIB_EXT1__=1", "-DHAVE_CONFIG_H=1", "-o",
+         helper] +
+        ["-I" + os.path.join(samba, name) for name in (
+            "bin/default/include", "lib/replace", "lib/tevent",
+            "lib/talloc")] +
+        [os.path.join(samba, "ctdb/utils/ceph",
+                      "ctdb_mutex_ceph_rados_helper.c"), "-L" + private] +
+        ["-l:lib%s-private-samba.so" % name for name in (
+            "talloc", "tevent", "replace")] +
+        ["-lrados", "-Wl,-rpath," + private,
+         "-Wl,--allow-shlib-undefined"], check=True)
+    return helper
+
+
+class Cluster(clusterlab.Cluster):
+    """
+    Nodes with ctdb, phstored and smbd, on one store in RADOS; with
+    rados_lock ctdb's cluster lock is there as well.
+    """
+
+    def __init__(self, workdir, lines=(), osds=3, lab=None, rados_lock=False,
+                 **kw):
         super().__init__(workdir, backend="rados", **kw)
         self.lines = list(lines)
+        self.rados_lock = rados_lock
         self.lab = lab or cephlab.CephLab(cephlab.scratch("smb"), osds=osds,
                                           address=HUB)
         self.path = None
+
+    def cluster_lock(self):
+        if not self.rados_lock:
+            return super().cluster_lock()
+        return RADOS_LOCK.format(conf=self.lab.conf, pool=cephlab.POOL,
+                                 helper=make_lock_helper(self.dir))
 
     def start(self):
         if self.path is None:

@@ -572,6 +572,10 @@ class Cluster:
 
     # ---- life
 
+    def cluster_lock(self):
+        """The script that is ctdb's cluster lock."""
+        return LOCK.format(bin=self.bin)
+
     def up(self):
         for name in ("share", "lock"):
             os.makedirs(os.path.join(self.dir, name), exist_ok=True)
@@ -590,7 +594,7 @@ class Cluster:
         if self.disk_mb is not None:
             for node in self.nodes:
                 node.make_disk(self.disk_mb)
-        write(self.dir, "cluster-lock", LOCK.format(bin=self.bin), 0o755)
+        write(self.dir, "cluster-lock", self.cluster_lock(), 0o755)
         self.net.up()
         self.net.enter_hub()
         self.save()
