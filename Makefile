@@ -100,6 +100,6 @@ help:
 	@echo 'make bench-ceph benchmarks of the backend rados, and of CephFS, on such a cluster'
 	@echo 'make bench-cluster  the same in clusters of 3, 5 and 8 nodes'
 	@echo 'make bench-page  the page of what was measured, made anew'
-	@echo 'make bench-report  all parts, in short, 12 minutes: bench/reference'
+	@echo 'make bench-report  all parts, in short, 15 minutes: bench/reference'
 	@echo 'make tidy       licence headers, line lengths and the like'
 	@echo 'make clean      remove build*/ (not the cached Samba)'

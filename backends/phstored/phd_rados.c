@@ -425,6 +425,14 @@ static enum phstore_err connect_and_claim(struct phd_rados *r)
 	r->conn.conf.writer = talloc_asprintf(
 		r->conf_mem, "node-%u", (unsigned)r->phd->conf->node);
 	err = phr_conn_open(&r->conn, true);
+	if (err == PHSTORE_OK && r->conn.super.shards != 1) {
+		/* smbd relies on the order of its changes */
+		err = phstore_fail(PHSTORE_ERR_NOT_SUPPORTED,
+				   "%s has %u shards: what a node leaves "
+				   "behind would be in no order; make one with "
+				   "shards=1", r->name,
+				   (unsigned)r->conn.super.shards);
+	}
 	if (err == PHSTORE_OK) {
 		err = phr_conn_writer_claim(&r->conn, &was_fenced);
 	}

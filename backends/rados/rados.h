@@ -16,8 +16,9 @@
  *   conf     ceph.conf (librados' own default)
  *   id       the client is client.ID (admin)
  *   keyring  file with its key (as ceph.conf says)
- *   shards   objects the records of a new store are spread over (2); more
- *            where there are many OSDs and many writers
+ *   shards   objects the records of a new store are spread over (1); with
+ *            more what a dead writer leaves is no prefix of what it staged,
+ *            so phstored refuses such a store
  *   class    auto, no, yes: use the object class cls_phstore (auto)
  *   writer   name of this writer; opening fences an earlier one of the
  *            same name (a new name for each open)

@@ -95,7 +95,7 @@ enum phstore_err phr_conf_parse(TALLOC_CTX *mem_ctx, const char *path,
 	*conf = (struct phr_conf) {
 		.ns = "default",
 		.id = "admin",
-		.shards = 2,
+		.shards = 1,
 		.timeout_ms = 60000,
 		.queue_bytes = 64 << 20,
 		.gather_us = 10000,

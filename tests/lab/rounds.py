@@ -227,19 +227,11 @@ class Worker:
         """
         Does a CLOSE of ours that was not answered keep the file from being
         opened: was the handle not found only because its smbd was not dead
-        yet, or may more of it be left (test.any_part)?
+        yet?
         """
-        for op in self.closed:
-            if op.name != name or \
-                    op.persistent_id not in self.test.half_closed:
-                continue
-            if self.close_again(op) == "OK":
-                return True
-            if self.test.any_part:
-                self.test.next_name(name)
-                self.test.unavailable += 1
-                return True
-        return False
+        return any(op.name == name and
+                   op.persistent_id in self.test.half_closed and
+                   self.close_again(op) == "OK" for op in self.closed)
 
     def close_again(self, op):
         try:
@@ -424,9 +416,6 @@ class World:
     patience = 90		# until a client counts as hanging
     late_is_gone = False	# an answer that does not come: connect again
     check_seconds = 0.0		# connections may break so long while checking
-    # A request nobody answered may have left any of its records changed, not
-    # only the first ones: RADOS has a shard's changes without another's.
-    any_part = False
     # What CREATE and LOCK may be refused with, for now
     may_refuse = ()
     # A server that was cut off or stopped still writes what it had been sent
@@ -459,11 +448,7 @@ class World:
     def abandon(self, h, status):
         """Nobody knows whether this CREATE happened."""
         self.orphans[str(uuid.UUID(bytes_le=h.create_guid))] = status
-        self.next_name(h.name)
-
-    def next_name(self, name):
-        """The clients leave this file alone from now on."""
-        name = name.rpartition(".")[0]
+        name = h.name.rpartition(".")[0]
         self.generation[name] = self.generation.get(name, 0) + 1
 
     def begin(self):
