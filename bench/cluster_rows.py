@@ -111,6 +111,18 @@ def wanted(data):
            growth("full_outage"), "the cost of a persistent handle, plain "
            "cycles/s over persistent ones in the same cluster, on 8 nodes "
            "over that on 3; peer: full_outage")
+    for n in (1, 8):
+        yield ("records/%d-process%s" % (n, "" if n == 1 else "es"),
+               "commits/s", None, None,
+               lambda n=n: data["peers"]["phstore/%d" % n],
+               lambda n=n: data["peers"]["ctdb/%d" % n],
+               "records stored and deleted on one of 3 nodes, class sync, "
+               "K=2, no SMB; peer: a transaction each on a persistent "
+               "database of ctdb's")
+    yield ("round-trip", "us", None, None,
+           lambda: [data["peers"]["round_trip_us"]], None,
+           "400 bytes to another node and back over TCP, median: the least "
+           "that any replication adds to a sync")
     yield ("failover/after-recovery", "ms", "<", 300.0,
            lambda: after(data, "sync"), lambda: after(data, "full_outage"),
            "SIGKILL of all of a node; from the end of ctdb's recovery until "

@@ -17,6 +17,8 @@
  *   store            what this node's store has: as list
  *   wipe             all of it, the store's part too
  *   bench N KEY      N times put and del of KEY.i: "ok MICROSECONDS"
+ *   ctdbench N KEY   the same with a transaction each on a persistent database
+ *                    of ctdb's, "phdb_peer.tdb": what there is without us
  *
  * Anything that failed: "error REASON". End of input ends it.
  */
@@ -120,6 +122,70 @@ static int list_fn(struct db_record *rec, void *private_data)
 	       (int)key.dsize, (const char *)key.dptr,
 	       (int)value.dsize, (const char *)value.dptr);
 	return 0;
+}
+
+/* One commit each, as net and winbindd change such a database. */
+static NTSTATUS commit(struct db_context *peer, const char *key,
+		       const char *value)
+{
+	NTSTATUS status;
+	int ret;
+
+	ret = dbwrap_transaction_start(peer);
+	if (ret != 0) {
+		return NT_STATUS_INTERNAL_DB_ERROR;
+	}
+	if (value == NULL) {
+		status = dbwrap_delete(peer, string_tdb_data(key));
+	} else {
+		status = dbwrap_store(
+			peer, string_tdb_data(key), string_tdb_data(value), 0);
+	}
+	if (!NT_STATUS_IS_OK(status)) {
+		dbwrap_transaction_cancel(peer);
+		return status;
+	}
+	ret = dbwrap_transaction_commit(peer);
+	return ret == 0 ? NT_STATUS_OK : NT_STATUS_INTERNAL_DB_ERROR;
+}
+
+static void bench_peer(int num, const char *prefix)
+{
+	TALLOC_CTX *frame = talloc_stackframe();
+	struct db_context *peer = NULL;
+	NTSTATUS status = NT_STATUS_OK;
+	struct timespec start;
+	struct timespec end;
+	char *path = NULL;
+	int i;
+
+	/* without TDB_CLEAR_IF_FIRST it is a persistent one */
+	path = state_path(frame, "phdb_peer.tdb");
+	peer = db_open(frame, path, 0, TDB_DEFAULT | TDB_INCOMPATIBLE_HASH,
+		       O_RDWR | O_CREAT, 0600, DBWRAP_LOCK_ORDER_2,
+		       DBWRAP_FLAG_NONE);
+	if (peer == NULL) {
+		done(NT_STATUS_INTERNAL_DB_ERROR, false);
+		goto done;
+	}
+	clock_gettime_mono(&start);
+	for (i = 0; i < num && NT_STATUS_IS_OK(status); i++) {
+		char key[64];
+
+		snprintf(key, sizeof(key), "%s.%d", prefix, i);
+		status = commit(peer, key, "bench");
+		if (NT_STATUS_IS_OK(status)) {
+			status = commit(peer, key, NULL);
+		}
+	}
+	clock_gettime_mono(&end);
+	if (!NT_STATUS_IS_OK(status)) {
+		done(status, false);
+		goto done;
+	}
+	printf("ok %lld\n", (long long)(nsec_time_diff(&end, &start) / 1000));
+done:
+	TALLOC_FREE(frame);
 }
 
 static void bench(int num, const char *prefix)
@@ -247,6 +313,8 @@ static void command(char *line)
 		read_one(word[1], true);
 	} else if (n == 3 && strcmp(word[0], "bench") == 0) {
 		bench(atoi(word[1]), word[2]);
+	} else if (n == 3 && strcmp(word[0], "ctdbench") == 0) {
+		bench_peer(atoi(word[1]), word[2]);
 	} else if (n != 0) {
 		printf("error not understood\n");
 	}
