@@ -98,6 +98,11 @@ def wanted(data):
                "fdatasync calls of all processes of all 3 nodes over the "
                "cycles of the same time, median of the rounds; peer: "
                "full_outage, which has as many msync besides")
+        yield ("sync/%s/messages" % name, "per cycle", None, None,
+               lambda n=clients: [data["throughput"]["3"]["sync"][
+                   "persistent/%d" % n]["messages_per_cycle"]], None,
+               "messages between the phstoreds of 3 nodes over the cycles "
+               "of the same time, sweeps and the node's own among them")
         yield ("replicated/%s/x-plain" % name, "x plain handles", ">=",
                0.7, x_plain("replicated", clients),
                x_plain("partial_outage", clients),
