@@ -319,7 +319,9 @@ def page(parts):
     dates = sorted(p["machine"]["date"] for p, _ in parts.values()
                    if p and p["machine"].get("date"))
     when = dates[-1] if dates else "at an unknown time"
-    out = ["<!DOCTYPE html>\n<html lang=\"en\"><head>"
+    out = ["<!DOCTYPE html>\n"
+           "<!-- SPDX-License-Identifier: GPL-3.0-or-later -->\n"
+           "<html lang=\"en\"><head>"
            "<meta charset=\"utf-8\">"
            "<meta name=\"viewport\" content=\"width=device-width\">"
            "<meta name=\"color-scheme\" content=\"light dark\">"
