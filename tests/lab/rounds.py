@@ -379,13 +379,9 @@ class Worker:
 
     def check_closed(self):
         for op in self.closed:
-            if op.persistent_id in self.test.half_closed:
-                status = self.close_again(op)
-                if status == "OK":
-                    continue
-            else:
-                status = self.client.tree.status_of(
-                    self.client.tree.reconnect, op)
+            status = self.close_again(op)
+            if status == "OK" and op.persistent_id in self.test.half_closed:
+                continue
             phlab.check(status == "OBJECT_NAME_NOT_FOUND",
                         "closed handle 0x%016x of %s: reconnect answered %s"
                         % (op.persistent_id, op.name, status))
