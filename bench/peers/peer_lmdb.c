@@ -24,6 +24,15 @@ struct lmdb {
 	struct put put;
 };
 
+static int lmdb_done(int ret, char *error, size_t len)
+{
+	if (ret == 0) {
+		return 0;
+	}
+	snprintf(error, len, "lmdb: %s", mdb_strerror(ret));
+	return -1;
+}
+
 static int lmdb_open(const struct options *o, unsigned int writer,
 		     void **state, char *error, size_t len)
 {
@@ -54,12 +63,10 @@ static int lmdb_open(const struct options *o, unsigned int writer,
 	if (ret == 0) {
 		ret = mdb_txn_commit(txn);
 	}
-	if (ret != 0) {
-		snprintf(error, len, "lmdb: %s", mdb_strerror(ret));
-		return -1;
+	if (ret == 0) {
+		*state = l;
 	}
-	*state = l;
-	return 0;
+	return lmdb_done(ret, error, len);
 }
 
 static int lmdb_commit(void *state, uint64_t n, char *error, size_t len)
@@ -83,11 +90,7 @@ static int lmdb_commit(void *state, uint64_t n, char *error, size_t len)
 	if (ret == 0) {
 		ret = mdb_txn_commit(txn);
 	}
-	if (ret != 0) {
-		snprintf(error, len, "lmdb: %s", mdb_strerror(ret));
-		return -1;
-	}
-	return 0;
+	return lmdb_done(ret, error, len);
 }
 
 static void lmdb_close(void *state)
