@@ -639,7 +639,7 @@ def check(ok, text):
 
 
 def test_main(fn):
-    """Run one test program's function; exit 0, 1 or 77."""
+    """Run one test program's function; exit 0, 1, 75 or 77 (tests/run)."""
     name = os.path.basename(sys.argv[0])
     began = time.monotonic()
     sys.stdout.reconfigure(line_buffering=True)
@@ -652,6 +652,12 @@ def test_main(fn):
     except Failed as e:
         print("not ok %s: %s" % (name, e))
         sys.exit(1)
+    except (LabError, subprocess.TimeoutExpired) as e:
+        import traceback
+        traceback.print_exc(file=sys.stdout)
+        print("not ok %s: the lab broke: %s" % (
+            name, str(e).splitlines()[0]))
+        sys.exit(os.EX_TEMPFAIL)
     except Exception:
         import traceback
         traceback.print_exc(file=sys.stdout)

@@ -13,23 +13,26 @@ unset PHSTORE_BUILD SETS SAMBA_DIR
 rc=0
 n=0
 
-mkdir -p "$tmp/tests/unit" "$tmp/scripts"
+set=unit
+
+mkdir -p "$tmp/tests/unit" "$tmp/tests/smb" "$tmp/scripts"
 cp "$top/tests/run" "$tmp/tests/run"
 printf '#!/bin/sh\nexit 0\n' >"$tmp/scripts/setup"
 cp "$tmp/scripts/setup" "$tmp/scripts/build"
+cp "$tmp/scripts/setup" "$tmp/scripts/samba"
 chmod +x "$tmp"/scripts/*
 
 # given NAME: a test of that name; its body on stdin
 given() {
-	rm -f "$tmp"/tests/unit/*
-	{ printf '#!/bin/bash\n'; cat; } >"$tmp/tests/unit/$1.sh"
-	chmod +x "$tmp/tests/unit/$1.sh"
+	rm -f "$tmp/tests/$set"/*
+	{ printf '#!/bin/bash\n'; cat; } >"$tmp/tests/$set/$1.sh"
+	chmod +x "$tmp/tests/$set/$1.sh"
 }
 
 # expect TITLE EXIT LAST_LINE PATTERN
 expect() {
 	local said got=0
-	said=$("$tmp/tests/run" unit 2>&1 </dev/null) || got=$?
+	said=$("$tmp/tests/run" "$set" 2>&1 </dev/null) || got=$?
 	n=$((n + 1))
 	if [ "$got" = "$2" ] && [ "$(tail -n 1 <<<"$said")" = "$3" ] &&
 	   grep -q -- "$4" <<<"$said"; then
@@ -72,6 +75,28 @@ given slow <<'E2'
 sleep 30
 E2
 expect "a test that hangs is ended" 1 "0 passed, 1 failed" "limit of 1 s"
+set=smb
+given lab <<'E2'
+echo "not ok 1 - no daemon"; exit 75
+E2
+expect "a lab that breaks twice fails" 1 "0 passed, 1 failed" \
+	"^again smb/lab .*its lab broke: not ok 1 - no daemon"
+given once <<'E2'
+[ -e "$TEST_TMP/../tried.once" ] || { echo >"$TEST_TMP/../tried.once"; exit 75; }
+echo "ok 1 - a"
+E2
+expect "a lab that breaks once is told, and its test run again" 0 \
+	"1 passed, 0 failed" "^run again, its lab had broken: smb/once"
+given feared <<'E2'
+[ -e "$TEST_TMP/../tried.feared" ] && exit 0
+echo >"$TEST_TMP/../tried.feared"; echo "not ok 1 - a"; echo "not ok 2 - b"; exit 75
+E2
+expect "what a test fears is not asked for again" 1 "0 passed, 2 failed" \
+	"repeat: tests/run smb/feared"
+set=unit
+given lab <<<'exit 75'
+expect "a test without a lab has none to break" 1 "0 passed, 1 failed" \
+	"^FAIL  unit/lab"
 rm -f "$tmp"/tests/unit/*
 expect "a set without a test fails" 1 "0 passed, 1 failed" "no test in unit"
 printf '#!/bin/sh\nexit 1\n' >"$tmp/scripts/build"
