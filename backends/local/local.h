@@ -337,7 +337,10 @@ bool local_spare_wanted(struct local_store *ls);
 enum phstore_err local_spare_make(struct local_store *ls);
 void local_seg_retire(struct local_store *ls, const struct local_seg *seg);
 
-/* local_index.c: append mutex held for all of it */
+/*
+ * local_index.c: append mutex held for all of it. `old` is what the index has
+ * of the operation's key (end_lsn 0: nothing), NULL: it is looked up.
+ */
 enum phstore_err local_index_create(struct local_store *ls, uint32_t gen);
 enum phstore_err local_index_open(struct local_store *ls);
 enum phstore_err local_index_get(struct local_store *ls,
@@ -348,7 +351,8 @@ enum phstore_err local_index_apply(struct local_store *ls,
 				   uint64_t frame_lsn,
 				   uint32_t frame_len,
 				   uint16_t frame_type,
-				   const struct phstore_frame_op *op);
+				   const struct phstore_frame_op *op,
+				   const struct local_entry *old);
 enum phstore_err local_index_drop(struct local_store *ls,
 				  const struct phstore_frame_op *op);
 void local_entry_push(uint8_t *buf, const struct local_entry *e);
@@ -363,13 +367,17 @@ enum phstore_err local_stage(struct phstore *store,
 			     struct phstore_txn *txn,
 			     uint64_t *lsn);
 enum phstore_err local_room(struct phstore *store, size_t bytes);
-/* write a frame with its operations in place; append mutex held */
+/*
+ * Write a frame with its operations in place; append mutex held. `old` is, for
+ * a single operation, what the index has of its key, as above.
+ */
 enum phstore_err local_append_frame(struct local_store *ls,
 				    uint8_t *buf,
 				    size_t ops_end,
 				    uint16_t num_ops,
 				    uint16_t type,
 				    bool use_reserve,
+				    const struct local_entry *old,
 				    uint64_t *end_lsn);
 enum phstore_err local_latched_error(struct local_store *ls);
 

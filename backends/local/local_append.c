@@ -293,6 +293,7 @@ enum phstore_err local_append_frame(struct local_store *ls,
 				    uint16_t num_ops,
 				    uint16_t type,
 				    bool use_reserve,
+				    const struct local_entry *old,
 				    uint64_t *end_lsn)
 {
 	struct local_shared *sh = ls->shared;
@@ -334,8 +335,13 @@ enum phstore_err local_append_frame(struct local_store *ls,
 		if (op.version.epoch == 0 && op.version.seq == 0) {
 			struct local_entry e = {};
 
-			(void)local_index_get(ls, op.table, op.table_len,
-					      op.key, op.key_len, &e);
+			if (old != NULL) {
+				e = *old;
+			} else {
+				(void)local_index_get(
+					ls, op.table, op.table_len,
+					op.key, op.key_len, &e);
+			}
 			stage_version(ls, buf + ofs, &e, hdr.lsn);
 		}
 		ofs += op.len;
@@ -372,7 +378,7 @@ enum phstore_err local_append_frame(struct local_store *ls,
 
 		(void)phstore_op_pull(buf + ofs, hdr.len - ofs, ofs, &op);
 		/* a failure marks the index for a rebuild by the next */
-		(void)local_index_apply(ls, hdr.lsn, hdr.len, type, &op);
+		(void)local_index_apply(ls, hdr.lsn, hdr.len, type, &op, old);
 		PHSTORE_TEST_POINT("append: indexed");
 		ofs += op.len;
 	}
@@ -416,6 +422,7 @@ enum phstore_err local_stage(struct phstore *store,
 	bool use_reserve = true;
 	uint16_t kept = 0;
 	uint64_t covered = 0;
+	struct local_entry e = {};
 	enum phstore_err err;
 	bool sink = local_has_sink(ls);
 	uint16_t i;
@@ -432,7 +439,6 @@ enum phstore_err local_stage(struct phstore *store,
 		struct phstore_txn_op *top = &txn->ops[i];
 		uint8_t *p = txn->buf + top->ofs;
 		struct phstore_frame_op op = {};
-		struct local_entry e = {};
 		bool skip = false;
 
 		(void)phstore_op_pull(p, txn->len - top->ofs, top->ofs, &op);
@@ -483,7 +489,8 @@ enum phstore_err local_stage(struct phstore *store,
 	err = local_append_frame(ls, txn->buf, to, kept,
 				 txn->is_copy ? PHSTORE_FRAME_COPY :
 						PHSTORE_FRAME_TXN,
-				 use_reserve, lsn);
+				 use_reserve,
+				 txn->num_ops == 1 ? &e : NULL, lsn);
 	if (err != PHSTORE_OK) {
 		goto done;
 	}

@@ -209,7 +209,8 @@ enum phstore_err local_index_apply(struct local_store *ls,
 				   uint64_t frame_lsn,
 				   uint32_t frame_len,
 				   uint16_t frame_type,
-				   const struct phstore_frame_op *op)
+				   const struct phstore_frame_op *op,
+				   const struct local_entry *old)
 {
 	struct local_shared *sh = ls->shared;
 	uint8_t kbuf[INDEX_KEY_MAX];
@@ -217,7 +218,7 @@ enum phstore_err local_index_apply(struct local_store *ls,
 	TDB_DATA k = index_key(kbuf, op->table, op->table_len,
 			       op->key, op->key_len);
 	TDB_DATA v = { .dptr = vbuf, .dsize = sizeof(vbuf) };
-	struct local_entry old = {};
+	struct local_entry found = {};
 	struct local_entry e = {
 		.lsn = frame_lsn,
 		.end_lsn = frame_lsn + frame_len,
@@ -232,12 +233,15 @@ enum phstore_err local_index_apply(struct local_store *ls,
 	};
 	int ret;
 
-	ret = tdb_parse_record(ls->index, k, index_get_fn, &old);
+	if (old == NULL) {
+		old = &found;
+		(void)tdb_parse_record(ls->index, k, index_get_fn, &found);
+	}
 	local_entry_push(vbuf, &e);
 	sh->index_busy = 1;
 	atomic_thread_fence(memory_order_seq_cst);
-	if (ret == 0) {
-		index_account(sh, &old, -1);
+	if (old->end_lsn != 0) {
+		index_account(sh, old, -1);
 	}
 	PHSTORE_TEST_POINT("index: counting");
 	index_account(sh, &e, 1);

@@ -121,7 +121,7 @@ static enum phstore_err compact_op(struct local_store *ls,
 				 PHSTORE_FRAME_HDR + op->len, 1,
 				 sink ? PHSTORE_FRAME_COPY :
 					PHSTORE_FRAME_TXN,
-				 true, &end_lsn);
+				 true, &e, &end_lsn);
 	if (err == PHSTORE_OK) {
 		atomic_fetch_add(&sh->num_compacted, 1);
 	}

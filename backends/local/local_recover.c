@@ -251,7 +251,7 @@ static enum phstore_err recover_frame(struct local_store *ls,
 
 		(void)phstore_op_pull(buf + ofs, hdr->len - ofs, ofs, &op);
 		err = local_index_apply(ls, hdr->lsn, hdr->len, hdr->type,
-					&op);
+					&op, NULL);
 		if (err != PHSTORE_OK) {
 			return err;
 		}

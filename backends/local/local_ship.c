@@ -716,7 +716,8 @@ enum phstore_err phstore_ship_clear(struct phstore_ship *ship)
 		return err;
 	}
 	err = local_append_frame(ls, buf, sizeof(buf), 0,
-				 PHSTORE_FRAME_CLEAR, true, &end_lsn);
+				 PHSTORE_FRAME_CLEAR, true, NULL,
+				 &end_lsn);
 	if (err == PHSTORE_OK) {
 		ls->staged = true;
 		/* killed before: the frame is not indexed, it is replayed */

@@ -10,39 +10,50 @@
 #ifndef PHSTORE_BYTES_H
 #define PHSTORE_BYTES_H
 
+#include <endian.h>
 #include <stdint.h>
+#include <string.h>
 
 static inline void phstore_push_u16(uint8_t *p, uint16_t v)
 {
-	p[0] = v & 0xff;
-	p[1] = v >> 8;
+	v = htole16(v);
+	memcpy(p, &v, sizeof(v));
 }
 
 static inline void phstore_push_u32(uint8_t *p, uint32_t v)
 {
-	phstore_push_u16(p, v & 0xffff);
-	phstore_push_u16(p + 2, v >> 16);
+	v = htole32(v);
+	memcpy(p, &v, sizeof(v));
 }
 
 static inline void phstore_push_u64(uint8_t *p, uint64_t v)
 {
-	phstore_push_u32(p, v & 0xffffffff);
-	phstore_push_u32(p + 4, v >> 32);
+	v = htole64(v);
+	memcpy(p, &v, sizeof(v));
 }
 
 static inline uint16_t phstore_pull_u16(const uint8_t *p)
 {
-	return (uint16_t)(p[0] | (p[1] << 8));
+	uint16_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return le16toh(v);
 }
 
 static inline uint32_t phstore_pull_u32(const uint8_t *p)
 {
-	return phstore_pull_u16(p) | ((uint32_t)phstore_pull_u16(p + 2) << 16);
+	uint32_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return le32toh(v);
 }
 
 static inline uint64_t phstore_pull_u64(const uint8_t *p)
 {
-	return phstore_pull_u32(p) | ((uint64_t)phstore_pull_u32(p + 4) << 32);
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return le64toh(v);
 }
 
 #endif /* PHSTORE_BYTES_H */
