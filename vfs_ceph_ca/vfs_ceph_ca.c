@@ -601,20 +601,25 @@ static ssize_t ceph_ca_pwrite_recv(struct tevent_req *req,
 	return written;
 }
 
-/* The module's cookie: that of the module below, and a tail of ours. */
-static bool ceph_ca_cookie_push(TALLOC_CTX *mem_ctx,
-				const struct ceph_ca_session *session,
-				DATA_BLOB *cookie)
+/*
+ * The module's cookie: that of the module below, and a tail of ours. status
+ * is what the module below said of its own.
+ */
+static NTSTATUS ceph_ca_cookie_made(NTSTATUS status,
+				    TALLOC_CTX *mem_ctx,
+				    const struct ceph_ca_conn *cc,
+				    DATA_BLOB *cookie)
 {
 	bool ok;
 
-	ok = data_blob_append(
-		mem_ctx, cookie, COOKIE_MAGIC, COOKIE_MAGIC_LEN);
-	if (!ok) {
-		return false;
+	if (!NT_STATUS_IS_OK(status)) {
+		return status;
 	}
-	return data_blob_append(
-		mem_ctx, cookie, session->uuid, CEPH_CA_UUID_LEN);
+	ok = data_blob_append(
+		mem_ctx, cookie, COOKIE_MAGIC, COOKIE_MAGIC_LEN) &&
+	     data_blob_append(
+		mem_ctx, cookie, cc->session->uuid, CEPH_CA_UUID_LEN);
+	return ok ? NT_STATUS_OK : NT_STATUS_NO_MEMORY;
 }
 
 static bool ceph_ca_cookie_pull(const DATA_BLOB *cookie,
@@ -644,17 +649,12 @@ static NTSTATUS ceph_ca_durable_cookie(struct vfs_handle_struct *handle,
 {
 	struct ceph_ca_conn *cc = NULL;
 	NTSTATUS status;
-	bool ok;
 
 	SMB_VFS_HANDLE_GET_DATA(handle, cc, struct ceph_ca_conn,
 				return NT_STATUS_INTERNAL_ERROR);
 
 	status = SMB_VFS_NEXT_DURABLE_COOKIE(handle, fsp, mem_ctx, cookie);
-	if (!NT_STATUS_IS_OK(status)) {
-		return status;
-	}
-	ok = ceph_ca_cookie_push(mem_ctx, cc->session, cookie);
-	return ok ? NT_STATUS_OK : NT_STATUS_NO_MEMORY;
+	return ceph_ca_cookie_made(status, mem_ctx, cc, cookie);
 }
 
 static NTSTATUS ceph_ca_durable_disconnect(struct vfs_handle_struct *handle,
@@ -678,11 +678,7 @@ static NTSTATUS ceph_ca_durable_disconnect(struct vfs_handle_struct *handle,
 	}
 	status = SMB_VFS_NEXT_DURABLE_DISCONNECT(
 		handle, fsp, below, mem_ctx, new_cookie);
-	if (!NT_STATUS_IS_OK(status)) {
-		return status;
-	}
-	ok = ceph_ca_cookie_push(mem_ctx, cc->session, new_cookie);
-	return ok ? NT_STATUS_OK : NT_STATUS_NO_MEMORY;
+	return ceph_ca_cookie_made(status, mem_ctx, cc, new_cookie);
 }
 
 /* Is the session a handle was opened in at its end? Sees to it. */
@@ -746,11 +742,7 @@ static NTSTATUS ceph_ca_durable_reconnect(struct vfs_handle_struct *handle,
 	}
 	status = SMB_VFS_NEXT_DURABLE_RECONNECT(
 		handle, smb1req, op, below, lease, mem_ctx, fsp, new_cookie);
-	if (!NT_STATUS_IS_OK(status)) {
-		return status;
-	}
-	ok = ceph_ca_cookie_push(mem_ctx, cc->session, new_cookie);
-	return ok ? NT_STATUS_OK : NT_STATUS_NO_MEMORY;
+	return ceph_ca_cookie_made(status, mem_ctx, cc, new_cookie);
 }
 
 static const struct phstore_ceph_ops ceph_ca_ops = {
