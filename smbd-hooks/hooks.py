@@ -756,6 +756,18 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
 
 """, scope="function share_mode_entry_durable_reconnect_cb"),
 
+    # A persistent open that was claimed has no server: the one that had it is
+    # dead, or gave it up and is about to end (an unmount may take a second).
+    hook("given-up-entry", "source3/smbd/durable.c",
+         "before", "if (serverid_exists(&e->pid)) {",
+         "		goto phstore_given_up;",
+         scope="function share_mode_entry_durable_reconnect_cb"),
+
+    hook("given-up-entry-taken", "source3/smbd/durable.c",
+         "before", "if (!GUID_equal(&e->create_guid, &global->create_guid)) {",
+         "phstore_given_up:",
+         scope="function share_mode_entry_durable_reconnect_cb"),
+
     hook("left-lease", "source3/smbd/durable.c",
          "before", "if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND)) {", """
 	if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND) &&
