@@ -162,12 +162,19 @@ class Server:
         text = GLOBAL.format(port=self.port, top=self.top,
                              backend=self.backend, extra=self.extra)
         for name, options in SHARES:
-            where = self.path("share")
-            if name == "dynamic_share":
-                where = self.path("share", "dynamic", "%t")
-            text += "[%s]\n\tpath = %s\n%s" % (name, where, options)
+            text += "[%s]\n\tpath = %s\n%s" % (
+                name, self.share_path(name), options + self.share_options())
         with open(self.conf, "w", encoding="ascii") as f:
             f.write(text)
+
+    def share_path(self, name):
+        if name == "dynamic_share":
+            return self.path("share", "dynamic", "%t")
+        return self.path("share")
+
+    def share_options(self):
+        """More lines for every share."""
+        return ""
 
     def add_user(self):
         res = subprocess.run(
