@@ -166,13 +166,14 @@ mds_data = {dir}/mds
 mds_cache_memory_limit = 134217728
 """
 
-# A standby takes over sooner than in earnest: after 15 s, and 45 s for clients
-# to come back
+# A standby takes over when it is told to (fail_mds), not because a busy machine
+# was silent; and clients have less time to come back than in earnest, 45 s
 STANDBY = """
 [global]
 mds_beacon_interval = 1
-mds_beacon_grace = 10
-mds_reconnect_timeout = 8
+mds_beacon_grace = 120
+mds_tick_interval = 1
+mds_reconnect_timeout = 5
 """
 
 
@@ -429,13 +430,18 @@ class CephLab:
     def osds_up(self):
         return self.mon(prefix="osd stat")["num_up_osds"]
 
-    def mds_active(self):
-        """The name of the active MDS, if there is one."""
+    def mds_active(self, rank=0):
+        """The name of the active MDS of that rank, if there is one."""
         for f in self.mon(prefix="fs dump")["filesystems"]:
             for i in f["mdsmap"]["info"].values():
-                if i["state"] == "up:active":
+                if i["state"] == "up:active" and i["rank"] == rank:
                     return "mds." + i["name"]
         return None
+
+    def fail_mds(self, name):
+        """SIGKILL, and the monitor need not find that out."""
+        self.kill(name)
+        self.mon(prefix="mds fail", role_or_gid=name.split(".")[1])
 
     def wait_for(self, what, check, seconds=240.0):
         limit = time.monotonic() + seconds

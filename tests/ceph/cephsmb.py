@@ -53,6 +53,20 @@ def need():
         raise phlab.Skip(why)
 
 
+def recorded(server):
+    """uuids in the table of sessions."""
+    return [r["key"] for r in server.phstore_json("dump")["records"]
+            if r["table"] == "cephfs_session"]
+
+
+def wait_until(fn, what, seconds=90.0):
+    end = time.monotonic() + seconds
+    while not fn():
+        phlab.check(time.monotonic() < end,
+                    "waited %d s: %s" % (seconds, what))
+        time.sleep(0.1)
+
+
 class CephFs(cephlab.CephLab):
     def __init__(self, folder=None, **kwargs):
         kwargs.setdefault("with_class", False)
@@ -84,8 +98,8 @@ class CephFs(cephlab.CephLab):
         fs.unmount()
         fs.shutdown()
 
-    def mds_tell(self, *command):
-        name = self.mds_active()
+    def mds_tell(self, *command, rank=0):
+        name = self.mds_active(rank)
         r = subprocess.run(["ceph", "-c", self.conf, "daemon",
                             os.path.join(self.sockets, "%s.asok" % name),
                             *command], capture_output=True, text=True)
@@ -93,9 +107,17 @@ class CephFs(cephlab.CephLab):
             raise cephlab.LabError("%s: %s" % (name, r.stderr.strip()))
         return r.stdout
 
-    def sessions(self):
-        """The sessions the MDS knows, each as it tells them."""
-        return json.loads(self.mds_tell("session", "ls"))
+    def sessions(self, rank=0):
+        """smbds' sessions with that MDS, each as it tells them."""
+        return [s for s in json.loads(self.mds_tell("session", "ls",
+                                                    rank=rank))
+                if s["client_metadata"].get("entity_id") == CEPH_USER]
+
+    def has_folder(self, path, rank):
+        """Is that MDS the one that answers for it?"""
+        trees = json.loads(self.mds_tell("get", "subtrees", rank=rank))
+        return any(t["dir"]["path"] == path and t["auth_first"] == rank
+                   for t in trees)
 
     def evict(self, session_id):
         """What a reclaim has the MDS do."""
@@ -111,7 +133,7 @@ class CephFs(cephlab.CephLab):
     def content(self, name):
         fs = self.client()
         try:
-            fd = fs.open("/share/" + name, "r")
+            fd = fs.open("/share/" + name.replace("\\", "/"), "r")
             data = fs.read(fd, 0, fs.fstat(fd).st_size)
             fs.close(fd)
         finally:
@@ -169,6 +191,22 @@ class Stream:
     def settle(self):
         while self.flying:
             self._one()
+
+    def killed(self):
+        """Its smbd is: what was on its way may still be answered."""
+        try:
+            self.settle()
+        except smb2.Gone:
+            pass
+        self.lost()
+
+    def finish(self, fs):
+        """What was on its way is there; to its end."""
+        while self.again:
+            self.run(1)
+        self.settle()
+        self.client.tree.close(self.op)
+        self.check_content(fs)
 
     def lost(self):
         """The connection is gone: what was answered in time counts."""
