@@ -11,6 +11,7 @@
  */
 
 #include "phstored.h"
+#include "phstore_nodes.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -35,14 +36,14 @@ static const struct key keys[] = {
 	{ "sink", STR, AT(sink), 0, 0 },
 	{ "cluster", STR, AT(cluster), 0, 0 },
 	{ "cluster id", U64, AT(cluster_id), 1, UINT64_MAX },
-	{ "copies", U32, AT(copies), 1, 32 },
+	{ "copies", U32, AT(copies), 1, PHSTORE_NODES_MAX },
 	{ "backlog", SIZE, AT(backlog), 1 << 20, 1ULL << 40 },
 	{ "segment size", SIZE, AT(segment_size), 64 * 1024, 1 << 30 },
 	{ "ctdb socket", STR, AT(ctdb_socket), 0, 0 },
 	{ "link port", U32, AT(link_port), 0, 65535 },
 	{ "no links", FLAG, AT(no_links), 0, 0 },
 	{ "peers dir", STR, AT(peers_dir), 0, 0 },
-	{ "node", U32, AT(node), 0, 31 },
+	{ "node", U32, AT(node), 0, PHSTORE_NODES_MAX - 1 },
 	{ "pid file", STR, AT(pid_file), 0, 0 },
 	{ "debug level", U32, AT(debug), 0, 10 },
 	{ "allow volatile", FLAG, AT(allow_volatile), 0, 0 },

@@ -317,7 +317,7 @@ static bool damaged(struct phd_ctdb *d)
 static bool begin_core(struct phd_ctdb *d, const struct phd_view *view)
 {
 	const struct phd_config *conf = d->phd->conf;
-	uint32_t num = (uint32_t)__builtin_popcount(view->nodes);
+	uint32_t num = phstore_nodes_count(view->nodes);
 	struct repl_config rc = {
 		.node = view->self,
 		.nodes = view->nodes,
@@ -347,8 +347,8 @@ static bool begin_core(struct phd_ctdb *d, const struct phd_view *view)
 	}
 	d->core = repl_core_new(d, &rc, &d->meta);
 	if (d->core == NULL) {
-		phd_fail(d->phd, PHD_EXIT_REFUSED, "node %u of the nodes %x "
-			 "with %" PRIu32 " copies makes no sense",
+		phd_fail(d->phd, PHD_EXIT_REFUSED, "node %u of the nodes %"
+			 PRIx64 " with %" PRIu32 " copies makes no sense",
 			 view->self, view->nodes, conf->copies);
 		return false;
 	}
@@ -374,7 +374,8 @@ static void on_view(void *user_data, const struct phd_view *view)
 		return;
 	}
 	if (d->core != NULL && view->nodes != d->view.nodes) {
-		phd_log(1, "the cluster's nodes are %x now", view->nodes);
+		phd_log(1, "the cluster's nodes are %" PRIx64 " now",
+			view->nodes);
 		phd_ctdb_close(d, "the nodes of the cluster have changed");
 		end_core(d);
 	}
@@ -390,7 +391,8 @@ static void on_view(void *user_data, const struct phd_view *view)
 	d->view = *view;
 	d->have_view = true;
 	if (!same) {
-		phd_log(2, "ctdb: nodes %x are active, generation %" PRIx64,
+		phd_log(2, "ctdb: nodes %" PRIx64 " are active, generation %"
+			PRIx64,
 			view->up, view->generation);
 		repl_membership(d->core, view->up, view->generation);
 	}
@@ -550,20 +552,20 @@ static bool sink_flushed(struct phd *phd)
 
 static char *force(struct phd_ctdb *d, TALLOC_CTX *mem_ctx, const char *arg)
 {
-	uint32_t lost = 0;
+	uint64_t lost = 0;
 	char *end = NULL;
-	char list[128];
+	char list[PHD_LIST_LEN];
 
 	while (*arg != '\0') {
 		unsigned long n = strtoul(arg, &end, 10);
 
-		if (end == arg || n >= REPL_MAX_NODES ||
+		if (end == arg || n >= PHSTORE_NODES_MAX ||
 		    (*end != '\0' && *end != ','))
 		{
 			return talloc_strdup(mem_ctx, "error: not a list of "
 					     "node numbers\n");
 		}
-		lost |= 1U << n;
+		lost |= phstore_node_bit(n);
 		arg = *end == ',' ? end + 1 : end;
 	}
 	if (d->core == NULL || d->down) {
@@ -579,10 +581,10 @@ static char *force(struct phd_ctdb *d, TALLOC_CTX *mem_ctx, const char *arg)
 				       "nodes that are gone can be left "
 				       "behind\n", list);
 	}
-	if (d->view.self != __builtin_ctz(d->view.up)) {
+	if (d->view.self != phstore_nodes_lowest(d->view.up)) {
 		return talloc_asprintf(mem_ctx, "error: ask node %d, the "
 				       "lowest that is active\n",
-				       __builtin_ctz(d->view.up));
+				       phstore_nodes_lowest(d->view.up));
 	}
 	phd_ctdb_list(lost, list, sizeof(list));
 	phd_log(0, "operator: go on without the nodes %s for ever", list);

@@ -88,7 +88,7 @@ struct phd_ctdb {
 	bool sync_stale;		/* under way for a core that ended */
 	struct phd_message *self_first, **self_end;
 
-	struct phd_node_status nodes[REPL_MAX_NODES];
+	struct phd_node_status nodes[PHSTORE_NODES_MAX];
 	unsigned int ticks;
 	uint64_t last_head;		/* of the log, a tick ago */
 	uint64_t told_version, told_cluster;
@@ -120,7 +120,9 @@ size_t phd_full_key(uint8_t *buf, const char *table, struct phstore_blob key);
 void phd_ctdb_tell_status(struct phd_ctdb *d);
 bool phd_ctdb_hear_status(struct phd_ctdb *d, const uint8_t *buf, size_t len);
 void phd_ctdb_status(struct phd *phd, struct phd_json *json);
-void phd_ctdb_list(uint32_t set, char *buf, size_t size);
+/* For people; PHD_LIST_LEN is enough for every set. */
+#define PHD_LIST_LEN 256
+void phd_ctdb_list(uint64_t set, char *buf, size_t size);
 void phd_ctdb_waits_for(const struct repl_status *st, char *buf, size_t size);
 
 /* phd_meta.c */

@@ -36,14 +36,14 @@
 #define STATUS_VERSION 1
 #define STATUS_LEN 72
 
-void phd_ctdb_list(uint32_t set, char *buf, size_t size)
+void phd_ctdb_list(uint64_t set, char *buf, size_t size)
 {
 	size_t len = 0;
 	unsigned int i;
 
 	buf[0] = '\0';
-	for (i = 0; i < REPL_MAX_NODES && len + 8 < size; i++) {
-		if (set & (1U << i)) {
+	for (i = 0; i < PHSTORE_NODES_MAX && len + 8 < size; i++) {
+		if (set & phstore_node_bit(i)) {
 			len += snprintf(buf + len, size - len, "%s%u",
 					len > 0 ? ", " : "", i);
 		}
@@ -52,7 +52,7 @@ void phd_ctdb_list(uint32_t set, char *buf, size_t size)
 
 void phd_ctdb_waits_for(const struct repl_status *st, char *buf, size_t size)
 {
-	char nodes[128];
+	char nodes[PHD_LIST_LEN];
 
 	if (st->missing == 0) {
 		snprintf(buf, size, "a new epoch is being formed");
@@ -117,8 +117,8 @@ void phd_ctdb_tell_status(struct phd_ctdb *d)
 	memcpy(buf + STATUS_LEN, s.reason, text);
 	phstore_push_u32(buf + 4, phstore_crc32(0, buf + 8,
 						STATUS_LEN + text - 8));
-	for (i = 0; i < REPL_MAX_NODES; i++) {
-		if (i != d->view.self && (d->view.up & (1U << i))) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
+		if (i != d->view.self && (d->view.up & phstore_node_bit(i))) {
 			d->net.ops->send(&d->net, i, buf,
 					 STATUS_LEN + text);
 		}
@@ -140,7 +140,7 @@ bool phd_ctdb_hear_status(struct phd_ctdb *d, const uint8_t *buf, size_t len)
 	    phstore_pull_u32(buf + 4) != phstore_crc32(0, buf + 8, len - 8) ||
 	    phstore_pull_u16(buf + 12) != STATUS_VERSION ||
 	    phstore_pull_u64(buf + 16) != d->cluster ||
-	    buf[14] >= REPL_MAX_NODES)
+	    buf[14] >= PHSTORE_NODES_MAX)
 	{
 		return true;
 	}
@@ -166,13 +166,13 @@ bool phd_ctdb_hear_status(struct phd_ctdb *d, const uint8_t *buf, size_t len)
 	return true;
 }
 
-static void json_set(struct phd_json *j, const char *key, uint32_t set)
+static void json_set(struct phd_json *j, const char *key, uint64_t set)
 {
 	unsigned int i;
 
 	phd_json_begin(j, key, '[');
-	for (i = 0; i < REPL_MAX_NODES; i++) {
-		if (set & (1U << i)) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
+		if (set & phstore_node_bit(i)) {
 			phd_json_u64(j, NULL, i);
 		}
 	}
@@ -188,9 +188,9 @@ static void json_nodes(struct phd_ctdb *d, const struct repl_status *st,
 	own_status(d, &d->nodes[d->view.self]);
 	now = phstore_now_ns();
 	phd_json_begin(j, "nodes", '[');
-	for (i = 0; i < REPL_MAX_NODES; i++) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		const struct phd_node_status *s = &d->nodes[i];
-		uint32_t bit = 1U << i;
+		uint64_t bit = phstore_node_bit(i);
 
 		if (!(d->view.nodes & bit)) {
 			continue;
@@ -225,7 +225,7 @@ void phd_ctdb_status(struct phd *phd, struct phd_json *j)
 	struct phd_ctdb *d = phd->sink;
 	struct repl_status st = {};
 	struct phstore_stat stat = {};
-	uint32_t members;
+	uint64_t members;
 
 	phd_json_u64(j, "copies_wanted", phd->conf->copies);
 	if (d->core == NULL) {

@@ -10,6 +10,7 @@
 
 #include "phd_ctdb.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 size_t phd_full_key(uint8_t *buf, const char *table, struct phstore_blob key)
@@ -414,7 +415,7 @@ static void op_state(void *p, enum repl_state state, uint64_t epoch)
 		return;
 	}
 	TALLOC_FREE(d->snap);
-	phd_log(1, "epoch %llx has begun, members %x",
+	phd_log(1, "epoch %llx has begun, members %" PRIx64,
 		(unsigned long long)epoch, d->meta.members);
 	phd_ctdb_began(d);
 }

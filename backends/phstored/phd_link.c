@@ -86,8 +86,8 @@ struct phd_links {
 	uint8_t secret[PHD_HELLO_SECRET];
 	bool have_view;
 	struct phd_view view;		/* as of the last look */
-	struct sockaddr_storage addr[PHD_NODES_MAX];
-	struct outbound out[PHD_NODES_MAX];
+	struct sockaddr_storage addr[PHSTORE_NODES_MAX];
+	struct outbound out[PHSTORE_NODES_MAX];
 	struct inbound_link *in;
 	size_t num_in;
 	unsigned int ticks;
@@ -354,9 +354,9 @@ static void on_offer(struct phctdb *c, uint64_t srvid, const uint8_t *data,
 	(void)srvid;
 	ok = phd_hello_pull(data, len, &h);
 	if (!ok || h.magic != PHD_HELLO_OFFER ||
-	    h.cluster != l->net->cluster || h.from >= PHD_NODES_MAX ||
+	    h.cluster != l->net->cluster || h.from >= PHSTORE_NODES_MAX ||
 	    !l->have_view || h.from == l->view.self ||
-	    (l->view.up & (1U << h.from)) == 0)
+	    (l->view.up & phstore_node_bit(h.from)) == 0)
 	{
 		return;
 	}
@@ -426,7 +426,7 @@ static bool in_hello(struct inbound_link *in)
 
 	ok = phd_hello_pull(in->buf, PHD_HELLO_LEN, &h);
 	if (!ok || h.magic != PHD_HELLO_TAKE ||
-	    h.cluster != l->net->cluster || h.from >= PHD_NODES_MAX ||
+	    h.cluster != l->net->cluster || h.from >= PHSTORE_NODES_MAX ||
 	    !phd_secret_equal(h.secret, l->secret))
 	{
 		return false;
@@ -581,7 +581,7 @@ static void listen_at(struct phd_links *l, struct sockaddr_storage addr)
 	(void)setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &ret, sizeof(ret));
 	ret = bind(l->fd, (struct sockaddr *)&addr, addr_len(&addr));
 	if (ret == 0) {
-		ret = listen(l->fd, PHD_NODES_MAX);
+		ret = listen(l->fd, PHSTORE_NODES_MAX);
 	}
 	if (ret == 0) {
 		ret = getsockname(l->fd, (struct sockaddr *)&addr, &len);
@@ -626,7 +626,7 @@ static void make_offer(struct phd_links *l)
 void phd_links_state(struct phd_links *l, const struct phctdb_state *st,
 		     const struct phd_view *view)
 {
-	uint32_t was = l->view.up;
+	uint64_t was = l->view.up;
 	uint32_t i;
 
 	if (l->net->phd->conf->no_links || l->net->cluster == 0) {
@@ -637,12 +637,12 @@ void phd_links_state(struct phd_links *l, const struct phctdb_state *st,
 	for (i = 0; i < st->num_nodes; i++) {
 		uint32_t pnn = st->nodes[i].pnn;
 
-		if (pnn < PHD_NODES_MAX) {
+		if (pnn < PHSTORE_NODES_MAX) {
 			l->addr[pnn] = st->nodes[i].addr;
 		}
 	}
-	for (i = 0; i < PHD_NODES_MAX; i++) {
-		if ((was & ~l->view.up) & (1U << i)) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
+		if ((was & ~l->view.up) & phstore_node_bit(i)) {
 			out_close(&l->out[i], "the node has left");
 			l->out[i].offered = false;
 		}
@@ -658,11 +658,11 @@ void phd_links_state(struct phd_links *l, const struct phctdb_state *st,
 /* Members that have not connected. */
 static bool missing(const struct phd_links *l)
 {
-	uint32_t have = 1U << l->view.self;
+	uint64_t have = phstore_node_bit(l->view.self);
 	const struct inbound_link *in = NULL;
 
 	for (in = l->in; in != NULL; in = in->next) {
-		have |= in->known ? 1U << in->node : 0;
+		have |= in->known ? phstore_node_bit(in->node) : 0;
 	}
 	return (l->view.up & ~have) != 0;
 }
@@ -681,7 +681,7 @@ void phd_links_tick(struct phd_links *l)
 			talloc_free(in);
 		}
 	}
-	for (i = 0; i < PHD_NODES_MAX; i++) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		struct outbound *o = &l->out[i];
 
 		if (!o->offered || o->state != LINK_NONE) {
@@ -708,7 +708,7 @@ static int links_destructor(struct phd_links *l)
 	while (l->in != NULL) {
 		talloc_free(l->in);
 	}
-	for (i = 0; i < PHD_NODES_MAX; i++) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		out_close(&l->out[i], "phstored ends");
 	}
 	TALLOC_FREE(l->fde);
@@ -732,7 +732,7 @@ struct phd_links *phd_links_new(TALLOC_CTX *mem_ctx, struct phd_net *net,
 	l->net = net;
 	l->c = c;
 	l->fd = -1;
-	for (i = 0; i < PHD_NODES_MAX; i++) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		l->out[i] = (struct outbound) {
 			.l = l, .node = (uint8_t)i, .fd = -1,
 		};

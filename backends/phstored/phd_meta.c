@@ -8,7 +8,7 @@
  * older one. Numbers are little-endian.
  *
  *     0  8 bytes  "PHMETA\n" NUL
- *     8  u32      format version, 1
+ *     8  u32      format version, 2
  *    12  u32      CRC-32 of bytes 16..127
  *    16  u64      seq
  *    24  16 bytes uuid of the store it belongs to
@@ -17,6 +17,9 @@
  *    52  u32      zero
  *    56  48 bytes meta, see backends/ctdb/core/repl_wire.h
  *   104  24 bytes zero
+ *
+ * Version 1 had sets of 32 nodes: its meta is u64 promised, epoch, data, u32
+ * members, voters, k, flags, u64 zero. It is read; what is written is 2.
  *
  * No file is a new node: it has promised nothing. A file that is damaged, or
  * of another store, cluster or node is refused: a node that forgets what it
@@ -39,7 +42,7 @@
 
 #define META_LEN 128
 #define META_SLOT 4096
-#define META_VERSION 1
+#define META_VERSION 2
 
 static const uint8_t meta_magic[8] = "PHMETA\n";
 
@@ -64,18 +67,35 @@ static void file_push(uint8_t buf[META_LEN], const struct meta_file *f)
 	phstore_push_u32(buf + 12, phstore_crc32(0, buf + 16, META_LEN - 16));
 }
 
+static bool meta_pull_v1(const uint8_t *buf, struct repl_meta *meta)
+{
+	*meta = (struct repl_meta) {
+		.promised = phstore_pull_u64(buf),
+		.epoch = phstore_pull_u64(buf + 8),
+		.data = phstore_pull_u64(buf + 16),
+		.members = phstore_pull_u32(buf + 24),
+		.voters = phstore_pull_u32(buf + 28),
+		.k = phstore_pull_u32(buf + 32),
+		.flags = phstore_pull_u32(buf + 36),
+	};
+	return meta->k <= 32 && meta->flags <= 3 &&
+	       phstore_pull_u64(buf + 40) == 0;
+}
+
 static enum phstore_err file_pull(const uint8_t *buf, size_t len,
 				  struct meta_file *f)
 {
+	uint32_t version;
 	bool ok;
 
 	if (len < META_LEN || memcmp(buf, meta_magic, 8) != 0) {
 		return PHSTORE_ERR_CORRUPT;
 	}
-	if (phstore_pull_u32(buf + 8) > META_VERSION) {
+	version = phstore_pull_u32(buf + 8);
+	if (version > META_VERSION) {
 		return PHSTORE_ERR_NEWER;
 	}
-	if (phstore_pull_u32(buf + 12) !=
+	if (version == 0 || phstore_pull_u32(buf + 12) !=
 	    phstore_crc32(0, buf + 16, META_LEN - 16))
 	{
 		return PHSTORE_ERR_CORRUPT;
@@ -84,7 +104,9 @@ static enum phstore_err file_pull(const uint8_t *buf, size_t len,
 	memcpy(f->uuid, buf + 24, 16);
 	f->cluster = phstore_pull_u64(buf + 40);
 	f->node = phstore_pull_u32(buf + 48);
-	ok = repl_meta_pull(buf + 56, REPL_META_LEN, &f->meta);
+	ok = version == META_VERSION ?
+	     repl_meta_pull(buf + 56, REPL_META_LEN, &f->meta) :
+	     meta_pull_v1(buf + 56, &f->meta);
 	return ok ? PHSTORE_OK : PHSTORE_ERR_CORRUPT;
 }
 

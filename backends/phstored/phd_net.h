@@ -16,13 +16,13 @@
 #define PHD_NET_H
 
 #include "phstored.h"
+#include "phstore_nodes.h"
 
-#define PHD_NODES_MAX 32
 
 /* CTDB's view, as a network tells it. */
 struct phd_view {
-	uint32_t nodes;		/* bit per configured node */
-	uint32_t up;		/* active ones, this one included */
+	uint64_t nodes;		/* bit per configured node */
+	uint64_t up;		/* active ones, this one included */
 	uint8_t self;
 	uint64_t generation;
 };

@@ -88,10 +88,10 @@ static void look_at(struct net_ctdb *n, const struct phctdb_state *st)
 			     "ctdb is not ready yet");
 		return;
 	}
-	if (st->pnn >= PHD_NODES_MAX) {
+	if (st->pnn >= PHSTORE_NODES_MAX) {
 		phd_fail(n->net->phd, PHD_EXIT_REFUSED, "this is node %" PRIu32
 			 ": at most %d nodes are supported", st->pnn,
-			 PHD_NODES_MAX);
+			 PHSTORE_NODES_MAX);
 		return;
 	}
 	view.self = (uint8_t)st->pnn;
@@ -102,17 +102,17 @@ static void look_at(struct net_ctdb *n, const struct phctdb_state *st)
 		if (st->nodes[i].flags & PHCTDB_NODE_DELETED) {
 			continue;
 		}
-		if (pnn >= PHD_NODES_MAX) {
+		if (pnn >= PHSTORE_NODES_MAX) {
 			phd_fail(n->net->phd, PHD_EXIT_REFUSED, "the cluster "
 				 "has a node %" PRIu32 ": at most %d nodes "
-				 "are supported", pnn, PHD_NODES_MAX);
+				 "are supported", pnn, PHSTORE_NODES_MAX);
 			return;
 		}
-		view.nodes |= 1U << pnn;
+		view.nodes |= phstore_node_bit(pnn);
 	}
 	for (i = 0; i < st->num_active; i++) {
-		if (st->active[i] < PHD_NODES_MAX) {
-			view.up |= 1U << st->active[i];
+		if (st->active[i] < PHSTORE_NODES_MAX) {
+			view.up |= phstore_node_bit(st->active[i]);
 		}
 		member = member || st->active[i] == st->pnn;
 	}

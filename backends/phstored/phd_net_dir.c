@@ -36,7 +36,7 @@ struct net_dir {
 	int fd;
 	uint8_t *buf;
 	bool up;
-	uint32_t peers;
+	uint64_t peers;
 	struct net_out *first, **end;
 	size_t num;
 	struct tevent_timer *te;
@@ -61,11 +61,11 @@ static void read_view(struct phd_net *net)
 	snprintf(path, sizeof(path), "%s/view", net->phd->conf->peers_dir);
 	f = fopen(path, "re");
 	if (f != NULL) {
-		num = fscanf(f, "%" SCNx64 " %" SCNx32 " %" SCNx32 " %15s",
+		num = fscanf(f, "%" SCNx64 " %" SCNx64 " %" SCNx64 " %15s",
 			     &view.generation, &view.nodes, &view.up, word);
 		fclose(f);
 	}
-	n->up = num >= 3 && (view.up & (1U << view.self)) != 0;
+	n->up = num >= 3 && (view.up & phstore_node_bit(view.self)) != 0;
 	n->peers = view.up;
 	if (!n->up) {
 		phd_net_down(net, num >= 3 ? "ctdb: this node is not active" :
@@ -95,7 +95,7 @@ static void flush_queue(struct tevent_context *ev, struct tevent_timer *te,
 			struct timeval now, void *private_data)
 {
 	struct net_dir *n = private_data;
-	uint32_t full = 0;
+	uint64_t full = 0;
 	struct net_out **p = &n->first;
 
 	(void)te;
@@ -104,13 +104,13 @@ static void flush_queue(struct tevent_context *ev, struct tevent_timer *te,
 	while (*p != NULL) {
 		struct net_out *o = *p;
 
-		if (!(full & (1U << o->to)) && send_now(n, o)) {
+		if (!(full & phstore_node_bit(o->to)) && send_now(n, o)) {
 			*p = o->next;
 			talloc_free(o);
 			n->num -= 1;
 			continue;
 		}
-		full |= 1U << o->to;
+		full |= phstore_node_bit(o->to);
 		p = &o->next;
 	}
 	n->end = p;
@@ -127,7 +127,9 @@ static void net_send(struct phd_net *net, uint8_t to,
 	struct net_dir *n = net->state;
 	struct net_out *o = NULL;
 
-	if (!n->up || !(n->peers & (1U << to)) || n->num >= QUEUE_MAX) {
+	if (!n->up || !(n->peers & phstore_node_bit(to)) ||
+	    n->num >= QUEUE_MAX)
+	{
 		return;
 	}
 	o = talloc_zero(n, struct net_out);
@@ -179,7 +181,8 @@ static void on_message(struct tevent_context *ev, struct tevent_fd *fde,
 		/* cut off: neither side hears the other */
 		name = strrchr(from.sun_path, '/');
 		if (name != NULL && sscanf(name, "/node-%u", &node) == 1 &&
-		    node < PHD_NODES_MAX && !(n->peers & (1U << node)))
+		    node < PHSTORE_NODES_MAX &&
+		    !(n->peers & phstore_node_bit(node)))
 		{
 			continue;
 		}

@@ -87,9 +87,9 @@ struct phd_rados {
 	uint64_t beat, beat_ns;
 	uint64_t lead_epoch, lead_again_ns;
 	uint64_t looked_ns;
-	struct phr_join seen[PHR_NODES_MAX];
-	uint64_t silent_ns[PHR_NODES_MAX];
-	uint32_t silent;
+	struct phr_join seen[PHSTORE_NODES_MAX];
+	uint64_t silent_ns[PHSTORE_NODES_MAX];
+	uint64_t silent;
 	uint64_t times_fenced;
 
 	/* tombstones */

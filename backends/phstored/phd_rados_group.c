@@ -73,9 +73,9 @@ static uint64_t generation(const struct phd_rados *r)
 	return r->clustered ? r->view.generation : r->conn.epoch;
 }
 
-static uint32_t self_bit(const struct phd_rados *r)
+static uint64_t self_bit(const struct phd_rados *r)
 {
-	return 1U << r->phd->conf->node;
+	return phstore_node_bit(r->phd->conf->node);
 }
 
 static bool io_failed(struct phd_rados *r, enum phstore_err err)
@@ -178,7 +178,7 @@ static void load(struct phd_rados *r)
 	if (r->life == 0) {
 		r->life = v->epoch;
 	}
-	phd_log(1, "epoch %" PRIu64 " has begun, members %" PRIx32 ", %"
+	phd_log(1, "epoch %" PRIu64 " has begun, members %" PRIx64 ", %"
 		PRIu64 " records read in %" PRIu64 " ms", v->epoch,
 		v->members, r->loaded,
 		(uint64_t)((phstore_now_ns() - began) / MS));
@@ -281,24 +281,25 @@ static void member(struct phd_rados *r)
  * Who has written nothing for long, although ctdb calls it active? Counted is
  * only time in which this node could look.
  */
-static uint32_t silent(struct phd_rados *r)
+static uint64_t silent(struct phd_rados *r)
 {
 	uint64_t now = phstore_now_ns();
 	uint64_t past = now - r->looked_ns;
-	uint32_t set = 0;
+	uint64_t set = 0;
 	unsigned n;
 
 	r->looked_ns = now;
 	if (past > 2 * IDLE_MS * MS) {
 		past = 2 * IDLE_MS * MS;
 	}
-	for (n = 0; n < PHR_NODES_MAX && r->clustered; n++) {
+	for (n = 0; n < PHSTORE_NODES_MAX && r->clustered; n++) {
 		const struct phr_join *j = &r->group.joins[n];
 
 		if (j->beat != r->seen[n].beat ||
 		    j->epoch != r->seen[n].epoch ||
 		    j->phase != r->seen[n].phase ||
-		    !(r->view.up & 1U << n) || n == r->phd->conf->node)
+		    !(r->view.up & phstore_node_bit(n)) ||
+		    n == r->phd->conf->node)
 		{
 			r->seen[n] = *j;
 			r->silent_ns[n] = 0;
@@ -306,21 +307,21 @@ static uint32_t silent(struct phd_rados *r)
 		}
 		r->silent_ns[n] += past;
 		if (r->silent_ns[n] > SILENT_MS * MS) {
-			set |= 1U << n;
+			set |= phstore_node_bit(n);
 		}
 	}
 	return set;
 }
 
-static bool all_said(const struct phd_rados *r, uint32_t members,
+static bool all_said(const struct phd_rados *r, uint64_t members,
 		     enum phr_join_phase phase, uint64_t epoch)
 {
 	unsigned n;
 
-	for (n = 0; n < PHR_NODES_MAX; n++) {
+	for (n = 0; n < PHSTORE_NODES_MAX; n++) {
 		const struct phr_join *j = &r->group.joins[n];
 
-		if ((members & 1U << n) &&
+		if ((members & phstore_node_bit(n)) &&
 		    (j->epoch != epoch || j->phase < phase))
 		{
 			return false;
@@ -329,14 +330,15 @@ static bool all_said(const struct phd_rados *r, uint32_t members,
 	return true;
 }
 
-static bool anyone_wants(const struct phd_rados *r, uint32_t up)
+static bool anyone_wants(const struct phd_rados *r, uint64_t up)
 {
 	unsigned n;
 
-	for (n = 0; n < PHR_NODES_MAX; n++) {
+	for (n = 0; n < PHSTORE_NODES_MAX; n++) {
 		const struct phr_join *j = &r->group.joins[n];
 
-		if ((up & 1U << n) && j->phase == PHR_JOIN_WANTS &&
+		if ((up & phstore_node_bit(n)) &&
+		    j->phase == PHR_JOIN_WANTS &&
 		    j->epoch >= r->group.view.epoch)
 		{
 			return true;
@@ -397,7 +399,7 @@ static void begin_epoch(struct phd_rados *r)
 	(void)io_failed(r, err);
 }
 
-static void attempt(struct phd_rados *r, uint32_t members)
+static void attempt(struct phd_rados *r, uint64_t members)
 {
 	const struct phr_view *old = &r->group.view;
 	struct phr_view v = {
@@ -423,7 +425,7 @@ static void attempt(struct phd_rados *r, uint32_t members)
 	err = phr_group_set(&r->conn, &r->group, &v, &lost);
 	if (!io_failed(r, err) && !lost) {
 		r->lead_epoch = v.epoch;
-		phd_log(2, "a new epoch, %" PRIu64 ", members %" PRIx32,
+		phd_log(2, "a new epoch, %" PRIu64 ", members %" PRIx64,
 			v.epoch, members);
 	}
 }
@@ -431,18 +433,18 @@ static void attempt(struct phd_rados *r, uint32_t members)
 static void lead(struct phd_rados *r)
 {
 	const struct phr_view *v = &r->group.view;
-	uint32_t was = r->silent;
-	uint32_t up;
+	uint64_t was = r->silent;
+	uint64_t up;
 	bool mine;
 
 	r->silent = silent(r);
 	if (r->silent & ~was) {
-		phd_log(0, "the nodes %" PRIx32 " are silent: the others go "
+		phd_log(0, "the nodes %" PRIx64 " are silent: the others go "
 			"on without them", r->silent);
 	}
 	up = r->clustered ? r->view.up & ~r->silent : self_bit(r);
 	if ((up & self_bit(r)) == 0 ||
-	    (unsigned)__builtin_ctz(up) != r->phd->conf->node)
+	    phstore_nodes_lowest(up) != r->phd->conf->node)
 	{
 		return;
 	}
@@ -631,7 +633,8 @@ static void on_view(void *user_data, const struct phd_view *view)
 	if (!r->have_view || view->generation != r->view.generation ||
 	    view->up != r->view.up)
 	{
-		phd_log(2, "ctdb: nodes %x are active, generation %" PRIx64,
+		phd_log(2, "ctdb: nodes %" PRIx64 " are active, generation %"
+			PRIx64,
 			view->up, view->generation);
 	}
 	r->view = *view;
@@ -672,7 +675,7 @@ static bool start_alone(struct phd_rados *r)
 {
 	uint64_t until = phstore_now_ns() + START_MS * MS;
 	enum phstore_err err;
-	uint32_t others = 0;
+	uint64_t others = 0;
 
 	err = phr_group_others(&r->conn, self_bit(r), &others);
 	if (err != PHSTORE_OK) {
@@ -680,7 +683,7 @@ static bool start_alone(struct phd_rados *r)
 		return false;
 	}
 	if (others != 0 && !r->takeover) {
-		phd_log(0, "the nodes %" PRIx32 " are registered at this "
+		phd_log(0, "the nodes %" PRIx64 " are registered at this "
 			"store. If they are gone, say \"rados takeover = "
 			"yes\": they are fenced then", others);
 		return false;

@@ -12,7 +12,7 @@
  * The rules are in backends/phstored/phd_rados_group.c.
  *
  * Bytes, little-endian: u32 CRC-32 of what follows, u8 version (1), then
- *   view: u8 state, u8 leader, u8 0, u32 members, u32 0, u64 epoch, u64 the
+ *   view: u8 state, u8 leader, u8 0, u64 members, u64 epoch, u64 the
  *         last one that began before it, u64 generation of ctdb
  *   join: u8 phase, u16 0, u64 epoch, u64 beat
  */
@@ -41,7 +41,7 @@ static void view_push(uint8_t buf[PHR_VIEW_LEN], const struct phr_view *v)
 	buf[4] = 1;
 	buf[5] = v->state;
 	buf[6] = v->leader;
-	phstore_push_u32(buf + 8, v->members);
+	phstore_push_u64(buf + 8, v->members);
 	phstore_push_u64(buf + 16, v->epoch);
 	phstore_push_u64(buf + 24, v->prev);
 	phstore_push_u64(buf + 32, v->generation);
@@ -55,7 +55,7 @@ static bool view_pull(const uint8_t *buf, size_t len, struct phr_view *v)
 	}
 	v->state = buf[5];
 	v->leader = buf[6];
-	v->members = phstore_pull_u32(buf + 8);
+	v->members = phstore_pull_u64(buf + 8);
 	v->epoch = phstore_pull_u64(buf + 16);
 	v->prev = phstore_pull_u64(buf + 24);
 	v->generation = phstore_pull_u64(buf + 32);
@@ -94,7 +94,7 @@ struct phr_group_read *phr_group_ask(struct phr_conn *c)
 	g->op = rados_create_read_op();
 	rados_read_op_omap_get_vals_by_keys2(g->op, &key, 1, &len, &g->view,
 					     &g->rview);
-	rados_read_op_omap_get_vals2(g->op, "", "j/", PHR_NODES_MAX,
+	rados_read_op_omap_get_vals2(g->op, "", "j/", PHSTORE_NODES_MAX,
 				     &g->joins, &g->more, &g->rjoins);
 	ret = rados_aio_create_completion2(NULL, NULL, &g->comp);
 	if (ret == 0) {
@@ -159,7 +159,7 @@ static int take_joins(struct phr_group_read *g, struct phr_group *group)
 		}
 		memcpy(name, k + 2, k_len - 2);
 		node = strtoul(name, NULL, 10);
-		if (node < PHR_NODES_MAX) {
+		if (node < PHSTORE_NODES_MAX) {
 			/* one that can not be read: as if not there */
 			(void)join_pull((uint8_t *)v, v_len,
 					&group->joins[node]);
@@ -228,7 +228,7 @@ enum phstore_err phr_group_join(struct phr_conn *c, uint8_t node,
 	int ret;
 
 	join_push(buf, j);
-	snprintf(key, sizeof(key), "j/%02u", node % PHR_NODES_MAX);
+	snprintf(key, sizeof(key), "j/%02u", node % PHSTORE_NODES_MAX);
 	ret = phr_meta_set_if(c, key, 0, NULL, 0, buf, sizeof(buf));
 	return ret == 0 ? PHSTORE_OK : phr_fail(ret, "write", key);
 }
@@ -254,7 +254,7 @@ void phr_group_beat(struct phr_conn *c, uint8_t node,
 	int ret;
 
 	join_push(buf, j);
-	snprintf(key, sizeof(key), "j/%02u", node % PHR_NODES_MAX);
+	snprintf(key, sizeof(key), "j/%02u", node % PHSTORE_NODES_MAX);
 	k_len = strlen(key);
 	rados_write_op_omap_set2(op, &k, &v, &k_len, &v_len, 1);
 	ret = rados_aio_create_completion2(op, beat_done, &comp);
@@ -279,11 +279,11 @@ static int node_of(const char *name)
 		return -1;
 	}
 	n = strtoul(name + 5, &end, 10);
-	return *end == '\0' && n < PHR_NODES_MAX ? (int)n : -1;
+	return *end == '\0' && n < PHSTORE_NODES_MAX ? (int)n : -1;
 }
 
-enum phstore_err phr_group_others(struct phr_conn *c, uint32_t members,
-				  uint32_t *alive)
+enum phstore_err phr_group_others(struct phr_conn *c, uint64_t members,
+				  uint64_t *alive)
 {
 	struct phr_member_list *list = NULL;
 	enum phstore_err err;
@@ -295,10 +295,10 @@ enum phstore_err phr_group_others(struct phr_conn *c, uint32_t members,
 	for (i = 0; i < num && err == PHSTORE_OK; i++) {
 		int n = node_of(list[i].name);
 
-		if (n >= 0 && !(members & 1U << n) &&
+		if (n >= 0 && !(members & phstore_node_bit(n)) &&
 		    list[i].state == PHR_MEMBER_LIVE)
 		{
-			*alive |= 1U << n;
+			*alive |= phstore_node_bit(n);
 		}
 	}
 	talloc_free(list);
@@ -306,17 +306,17 @@ enum phstore_err phr_group_others(struct phr_conn *c, uint32_t members,
 }
 
 enum phstore_err phr_group_fence(struct phr_conn *c, struct phr_engine *e,
-				 uint32_t members, bool block)
+				 uint64_t members, bool block)
 {
 	enum phstore_err err;
-	uint32_t alive = 0;
+	uint64_t alive = 0;
 	unsigned n;
 
 	err = phr_group_others(c, members, &alive);
-	for (n = 0; n < PHR_NODES_MAX && err == PHSTORE_OK; n++) {
+	for (n = 0; n < PHSTORE_NODES_MAX && err == PHSTORE_OK; n++) {
 		char name[16];
 
-		if (!(alive & 1U << n)) {
+		if (!(alive & phstore_node_bit(n))) {
 			continue;
 		}
 		snprintf(name, sizeof(name), "node-%u", n);
@@ -361,7 +361,7 @@ enum phstore_err phr_group_set(struct phr_conn *c,
 		int n = node_of(list[i].name);
 		char name[PHR_WRITER_MAX + 3];
 
-		if (n < 0 || (v->members & 1U << n)) {
+		if (n < 0 || (v->members & phstore_node_bit(n))) {
 			continue;
 		}
 		*lost = *lost || list[i].state == PHR_MEMBER_LIVE;

@@ -7,9 +7,9 @@
 #ifndef PHSTORE_RADOS_GROUP_H
 #define PHSTORE_RADOS_GROUP_H
 
+#include "phstore_nodes.h"
 #include "rados_private.h"
 
-#define PHR_NODES_MAX 32
 #define PHR_VIEW_LEN 40
 
 enum phr_view_state {
@@ -22,7 +22,7 @@ struct phr_view {
 	uint64_t epoch;		/* 0: there never was one */
 	uint64_t prev;		/* the last that was active before */
 	uint64_t generation;	/* of ctdb */
-	uint32_t members;	/* bit per node */
+	uint64_t members;	/* bit per node */
 	uint8_t leader;
 	uint8_t state;		/* enum phr_view_state */
 };
@@ -45,7 +45,7 @@ struct phr_group {
 	struct phr_view view;
 	uint8_t raw[PHR_VIEW_LEN];
 	size_t raw_len;
-	struct phr_join joins[PHR_NODES_MAX];
+	struct phr_join joins[PHSTORE_NODES_MAX];
 };
 
 struct phr_group_read;
@@ -63,11 +63,11 @@ enum phstore_err phr_group_join(struct phr_conn *c, uint8_t node,
 void phr_group_beat(struct phr_conn *c, uint8_t node,
 		    const struct phr_join *j);
 /* Nodes that are no members and not fenced. */
-enum phstore_err phr_group_others(struct phr_conn *c, uint32_t members,
-				  uint32_t *alive);
+enum phstore_err phr_group_others(struct phr_conn *c, uint64_t members,
+				  uint64_t *alive);
 /* Fence them. PHSTORE_ERR_FENCED: one has come back beside us, again. */
 enum phstore_err phr_group_fence(struct phr_conn *c, struct phr_engine *e,
-				 uint32_t members, bool block);
+				 uint64_t members, bool block);
 /*
  * Change the view if it is still the old one and, for an epoch to begin, if
  * every other node is still fenced. lost: it is not so, look again.

@@ -15,7 +15,7 @@ import subprocess
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
-MAX_SIMULATED = 32		# nodes of the core: a bit each in 32
+MAX_SIMULATED = 64		# nodes, PHSTORE_NODES_MAX
 HEADER, RECORD, ITEM = 56, 32, 4		# bytes, repl_wire.h
 KEY = 24
 SWEEP_BATCH, SWEEP_PERIOD = 2048, 2050000.0	# phstored's
@@ -57,6 +57,23 @@ def syncs_per_us(demand, sync):
     if demand <= 0:
         return 0.0
     return 1 / (sync + math.exp(-demand * sync) / demand)
+
+
+def tick_syncs(arrivals, swept):
+    """
+    Class replicated: a member syncs what has come with its next tick, if
+    nothing else had it sync before, and PURGEs do, at random moments. (Syncs
+    per us for that, syncs of both kinds that have something new.)
+    """
+    both = arrivals + swept
+    if arrivals <= 0:
+        return 0.0, 0.0
+    none = math.exp(-both * TICK)
+    # that nothing came since the last sync: as a tick, as a PURGE sees it
+    tick = swept / both * (1 - none) + none
+    purge = swept / both + arrivals / both * (1 - none) / (both * TICK)
+    ticks = (1 - tick) / TICK
+    return ticks, ticks + swept * (1 - purge)
 
 
 def sweep(k, cl, x):
@@ -122,9 +139,9 @@ def at_rate(k, cl, x):
     batches, load = batching(k, cl, x / (1 - swept))
     batches *= 1 - swept
     if cl.replicated:
-        ticks = min(batches, 1 / TICK)
+        ticks, told = tick_syncs(batches * peers, rate * cl.nodes)
         syncs = syncs_per_us(ticks, k.sync)
-        acks = peers * (batches + ticks)
+        acks = peers * (batches + told)
     else:
         syncs = syncs_per_us(x + batches * peers, k.sync)
         acks = peers * batches

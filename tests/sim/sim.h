@@ -47,9 +47,9 @@ struct sim_node {
 	uint64_t slow_until;		/* its disk is slow */
 	uint64_t next_tick;
 	uint64_t tick_len;		/* its clock's pace */
-	uint32_t view;			/* what CTDB told it */
+	uint64_t view;			/* what CTDB told it */
 	uint64_t generation;
-	uint32_t next_view;		/* what it will be told */
+	uint64_t next_view;		/* what it will be told */
 	uint64_t next_generation;
 	uint64_t told_at;
 	uint64_t epoch;			/* active, or 0 */

@@ -27,6 +27,7 @@
 
 #define TICK_NS 50000000ULL
 #define SWEEP_TICKS 40		/* as phstored has it */
+#define SWEEP_NS (SWEEP_TICKS * TICK_NS)
 #define GENERATION 7
 #define NONE UINT32_MAX
 #define MAX_CORES 256
@@ -102,7 +103,7 @@ static struct {
 };
 
 static struct sim rng;
-static struct node nodes[REPL_MAX_NODES];
+static struct node nodes[PHSTORE_NODES_MAX];
 static struct client *clients;
 static struct event *heap;
 static size_t heap_len, heap_size;
@@ -111,9 +112,7 @@ static uint64_t job_cost;		/* of the job under way */
 static uint64_t *latencies, *waits;
 static size_t num_lat, size_lat;
 static bool measuring;
-static struct {
-	uint64_t ship, ack, sweep, bytes, syncs;
-} did;
+static struct { uint64_t ship, ack, sweep, bytes, syncs; } did;
 
 /* ---- events ---- */
 
@@ -593,7 +592,7 @@ static void run_until(uint64_t when)
 
 static bool start(void)
 {
-	uint32_t all = UINT32_MAX >> (32 - conf.nodes);
+	uint64_t all = UINT64_MAX >> (PHSTORE_NODES_MAX - conf.nodes);
 	unsigned int i;
 
 	for (i = 0; i < conf.nodes; i++) {
@@ -632,8 +631,11 @@ static bool start(void)
 		uint64_t ramp = conf.think > 1000000 ? conf.think : 1000000;
 
 		clients[i].node = i % conf.nodes;
+		/* nodes do not begin, and so do not sweep, together */
+		ramp = sim_random(&rng, ramp) +
+			clients[i].node * SWEEP_NS / conf.nodes;
 		clients[i].closing = sim_random(&rng, 2) == 0;
-		at(now + sim_random(&rng, ramp), (struct event) {
+		at(now + ramp, (struct event) {
 			.what = EV_WORK, .client = i,
 		});
 	}
@@ -657,8 +659,7 @@ static double quantile_us(uint64_t *values, double q)
 static void tell(void)
 {
 	double commits = num_lat > 0 ? (double)num_lat : 1;
-	double t = (double)conf.length, cpu = 0, smbd = 0, disk = 0;
-	double mean = 0;
+	double t = (double)conf.length, cpu = 0, smbd = 0, disk = 0, mean = 0;
 	unsigned int i;
 	size_t l;
 
@@ -707,8 +708,8 @@ static const struct {
 	unsigned int *value;
 	unsigned int max;
 } counts[] = {
-	{ "--nodes", &conf.nodes, REPL_MAX_NODES },
-	{ "--copies", &conf.copies, REPL_MAX_NODES },
+	{ "--nodes", &conf.nodes, PHSTORE_NODES_MAX },
+	{ "--copies", &conf.copies, PHSTORE_NODES_MAX },
 	{ "--clients", &conf.clients, 10000000 },
 	{ "--cores", &conf.cores, MAX_CORES },
 	{ "--records", &conf.records, 16 },
@@ -746,14 +747,13 @@ int sim_load(int argc, char **argv)
 {
 	unsigned int i;
 	bool ok;
-	int a;
 
-	for (a = 0; a < argc; a += 2) {
-		ok = option(argv[a], a + 1 < argc ? argv[a + 1] : "");
+	for (; argc > 0; argc -= 2, argv += 2) {
+		ok = option(argv[0], argc > 1 ? argv[1] : "");
 		if (!ok) {
 			fprintf(stderr, "sim: %s: no such option, or not "
-				"possible (nodes: at most %u)\n", argv[a],
-				REPL_MAX_NODES);
+				"possible (nodes: at most %u)\n", argv[0],
+				PHSTORE_NODES_MAX);
 			return 2;
 		}
 	}
@@ -774,7 +774,7 @@ int sim_load(int argc, char **argv)
 		fprintf(stderr, "sim: no epoch begins\n");
 		return 1;
 	}
-	run_until(now + conf.warmup);
+	run_until(now + SWEEP_NS + conf.warmup);
 	measuring = true;
 	run_until(now + conf.length);
 	measuring = false;

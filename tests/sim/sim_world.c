@@ -121,10 +121,11 @@ static void op_meta(void *p, const struct repl_meta *meta)
 		return;
 	}
 	sim_trace(h->sim, "n%u meta promised %llu epoch %llu data %llu "
-		  "members %x", h->node,
+		  "members %llx", h->node,
 		  (unsigned long long)meta->promised,
 		  (unsigned long long)meta->epoch,
-		  (unsigned long long)meta->data, meta->members);
+		  (unsigned long long)meta->data,
+		  (unsigned long long)meta->members);
 	nd->disk.meta = *meta;
 }
 
@@ -197,8 +198,9 @@ static void op_drop_all(void *p)
 		return;
 	}
 	repl_get_status(nd->core, &st);
-	sim_trace(h->sim, "n%u begins epoch %llu, members %x", h->node,
-		  (unsigned long long)st.epoch, st.meta.members);
+	sim_trace(h->sim, "n%u begins epoch %llu, members %llx", h->node,
+		  (unsigned long long)st.epoch,
+		  (unsigned long long)st.meta.members);
 	oracle_begins(h->sim, h->node, st.epoch);
 	for (k = 0; k < SIM_KEYS; k++) {
 		if (nd->mem[k].deleted) {
@@ -332,7 +334,7 @@ static void start(struct sim *s, uint8_t i)
 	struct sim_node *nd = &s->node[i];
 	struct repl_config conf = {
 		.node = i,
-		.nodes = (1U << s->n) - 1,
+		.nodes = (1ULL << s->n) - 1,
 		.copies = s->k,
 		.cluster = 7,
 		.lazy = (s->seed & 3) == 3,
@@ -393,7 +395,7 @@ static void stop(struct sim *s, uint8_t i)
 /* CTDB: a set of nodes that all reach each other becomes a generation. */
 static void reconfigure(struct sim *s)
 {
-	uint32_t set = 0;
+	uint64_t set = 0;
 	unsigned int first = s->calm ? 0 : sim_random(s, s->n);
 	unsigned int i, j, x;
 
@@ -401,19 +403,19 @@ static void reconfigure(struct sim *s)
 	for (x = 0; x < s->n; x++) {
 		i = (first + x) % s->n;
 		for (j = 0; j < s->n; j++) {
-			if ((set & (1U << j)) &&
+			if ((set & (1ULL << j)) &&
 			    (s->cut[i][j] || s->cut[j][i])) {
 				break;
 			}
 		}
 		if (s->node[i].up && j == s->n) {
-			set |= 1U << i;
+			set |= 1ULL << i;
 		}
 	}
 	s->generation = 1 + sim_random(s, UINT64_MAX - 1);
-	sim_trace(s, "CTDB: nodes %x are active", set);
+	sim_trace(s, "CTDB: nodes %llx are active", (unsigned long long)set);
 	for (i = 0; i < s->n; i++) {
-		if (set & (1U << i)) {
+		if (set & (1ULL << i)) {
 			s->node[i].next_view = set;
 			s->node[i].next_generation = s->generation;
 			s->node[i].told_at = s->now + 1 + sim_random(s, 40);
@@ -423,7 +425,7 @@ static void reconfigure(struct sim *s)
 
 static void cut_links(struct sim *s)
 {
-	uint32_t side = sim_random(s, 1U << s->n);
+	uint32_t side = sim_random(s, 1ULL << s->n);
 	bool one_way = sim_random(s, 4) == 0;
 	unsigned int i, j;
 

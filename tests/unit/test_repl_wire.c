@@ -111,18 +111,19 @@ static void test_meta_plan(void **state)
 			.data = rnd(),
 			.members = rnd(),
 			.voters = rnd(),
-			.k = rnd() % 33,
+			.k = rnd() % (PHSTORE_NODES_MAX + 1),
 			.flags = rnd() % 4,
 		};
 		struct repl_meta m2 = {};
 		struct repl_plan p = {
 			.members = rnd() | 1,
 			.voters = rnd(),
-			.k = 1 + rnd() % 32,
+			.k = 1 + rnd() % PHSTORE_NODES_MAX,
 			.flags = rnd() % 2,
 			.generation = rnd(),
 		};
 		struct repl_plan p2 = {};
+		uint8_t plan_buf[REPL_PLAN_LEN];
 
 		p.sources = p.members & rnd();
 		repl_meta_push(buf, &m);
@@ -131,14 +132,14 @@ static void test_meta_plan(void **state)
 		assert_memory_equal(&m, &m2, sizeof(m));
 		ok = repl_meta_pull(buf, REPL_META_LEN - 1, &m2);
 		assert_false(ok);
-		repl_plan_push(buf, &p);
-		ok = repl_plan_pull(buf, REPL_PLAN_LEN, &p2);
+		repl_plan_push(plan_buf, &p);
+		ok = repl_plan_pull(plan_buf, REPL_PLAN_LEN, &p2);
 		assert_true(ok);
 		assert_memory_equal(&p, &p2, sizeof(p));
 		p.sources = ~p.members;
-		repl_plan_push(buf, &p);
+		repl_plan_push(plan_buf, &p);
 		ok = p.sources == 0 ||
-			!repl_plan_pull(buf, REPL_PLAN_LEN, &p2);
+			!repl_plan_pull(plan_buf, REPL_PLAN_LEN, &p2);
 		assert_true(ok);
 	}
 }
@@ -152,7 +153,7 @@ static void test_header(void **state)
 		.type = REPL_SHIP,
 		.flags = 1,
 		.from = 3,
-		.to = 31,
+		.to = PHSTORE_NODES_MAX - 1,
 		.cluster = rnd(),
 		.epoch = rnd(),
 		.arg1 = rnd(),

@@ -22,10 +22,10 @@ struct repl_core *repl_core_new(TALLOC_CTX *mem_ctx,
 {
 	struct repl_core *c = NULL;
 
-	if (config->node >= REPL_MAX_NODES ||
+	if (config->node >= PHSTORE_NODES_MAX ||
 	    !(config->nodes & BIT(config->node)) ||
 	    config->copies < 1 ||
-	    config->copies > repl_popcount(config->nodes)) {
+	    config->copies > phstore_nodes_count(config->nodes)) {
 		return NULL;
 	}
 	c = talloc_zero(mem_ctx, struct repl_core);
@@ -100,7 +100,7 @@ void repl_want_sync(struct repl_core *c)
 	c->syncing = true;
 	c->want_sync = false;
 	c->own_syncing = c->head;
-	for (i = 0; i < REPL_MAX_NODES; i++) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		c->in[i].syncing = c->in[i].mem;
 		if (c->in[i].purge_sync == 1) {
 			c->in[i].purge_sync = 2;
@@ -129,7 +129,7 @@ void repl_synced(struct repl_core *c)
 	}
 }
 
-void repl_membership(struct repl_core *c, uint32_t up, uint64_t generation)
+void repl_membership(struct repl_core *c, uint64_t up, uint64_t generation)
 {
 	c->up = up & c->conf.nodes;
 	if (generation != c->generation && !MUTANT(MUT_NO_GATE)) {
@@ -141,7 +141,7 @@ void repl_membership(struct repl_core *c, uint32_t up, uint64_t generation)
 	c->asking = 0;
 }
 
-void repl_force(struct repl_core *c, uint32_t lost)
+void repl_force(struct repl_core *c, uint64_t lost)
 {
 	c->lead.force = true;
 	c->lead.lost = lost & ~BIT(c->conf.node);

@@ -90,7 +90,7 @@ struct repl_ops {
 
 struct repl_config {
 	uint8_t node;
-	uint32_t nodes;		/* bit per configured node: first voters */
+	uint64_t nodes;		/* bit per configured node: first voters */
 	uint32_t copies;	/* K */
 	uint64_t cluster;	/* of all messages */
 	/*
@@ -116,8 +116,8 @@ struct repl_status {
 	bool closed;			/* CTDB's generation is another one */
 	struct repl_meta meta;
 	uint64_t epoch;			/* active one, or 0 */
-	uint32_t up;
-	uint32_t missing;		/* coordinator: why it waits */
+	uint64_t up;
+	uint64_t missing;		/* coordinator: why it waits */
 	uint32_t missing_needed;	/* how many of these are needed */
 	uint64_t head;			/* last position written here */
 	uint64_t replicated;
@@ -127,8 +127,9 @@ struct repl_status {
 	uint64_t num_other_version;
 	uint64_t num_other_cluster;
 	uint64_t num_tombstones;	/* waiting for a sweep */
-	uint64_t acked[REPL_MAX_NODES];	/* by successors, on disk; else 0 */
-	uint32_t successors;
+	/* by successors, on disk; else 0 */
+	uint64_t acked[PHSTORE_NODES_MAX];
+	uint64_t successors;
 };
 
 /**
@@ -149,7 +150,7 @@ struct repl_core *repl_core_new(TALLOC_CTX *mem_ctx,
  * @param[in] generation  of CTDB; only compared for equality
  */
 void repl_membership(struct repl_core *core,
-		     uint32_t up,
+		     uint64_t up,
 		     uint64_t generation);
 
 /** @brief A unit of time has passed (50 ms say). */
@@ -193,7 +194,7 @@ uint64_t repl_floor(struct repl_core *core);
  * @brief Operator: go on without these nodes, for ever.
  * Takes effect when this node is the coordinator.
  */
-void repl_force(struct repl_core *core, uint32_t lost);
+void repl_force(struct repl_core *core, uint64_t lost);
 
 void repl_get_status(struct repl_core *core, struct repl_status *status);
 

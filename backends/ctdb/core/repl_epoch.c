@@ -92,11 +92,11 @@ static void pull(struct repl_core *c)
 static void pull_next(struct repl_core *c)
 {
 	struct attempt *a = &c->att;
-	uint32_t left = a->plan.sources & ~a->pulled;
+	uint64_t left = a->plan.sources & ~a->pulled;
 
 	if (left != 0 && !(MUTANT(MUT_PULL_ONE) &&
 			   (a->pulled & a->plan.sources) != 0)) {
-		a->source = __builtin_ctz(left);
+		a->source = phstore_nodes_lowest(left);
 		a->cursor_len = 0;
 		pull(c);
 		return;
@@ -113,7 +113,7 @@ void repl_on_start(struct repl_core *c,
 		   const struct repl_plan *plan)
 {
 	struct attempt *a = &c->att;
-	uint32_t self = BIT(c->conf.node);
+	uint64_t self = BIT(c->conf.node);
 
 	if (h->epoch != a->epoch || !(plan->members & self)) {
 		return;
@@ -313,12 +313,12 @@ void repl_begin(struct repl_core *c)
 
 uint8_t repl_leader(const struct repl_core *c)
 {
-	uint32_t set = c->up & ~c->mute;
+	uint64_t set = c->up & ~c->mute;
 
 	if (set == 0) {
 		return c->conf.node;
 	}
-	return (uint8_t)__builtin_ctz(set);
+	return phstore_nodes_lowest(set);
 }
 
 void repl_epoch_tick(struct repl_core *c)

@@ -32,10 +32,10 @@ static void lead_send(struct repl_core *c, uint8_t to)
 /* Ask, or ask again, those that have not answered. */
 static void lead_ask(struct repl_core *c)
 {
-	uint32_t left = c->lead.asked & ~c->lead.answered;
+	uint64_t left = c->lead.asked & ~c->lead.answered;
 	uint8_t i;
 
-	for (i = 0; i < REPL_MAX_NODES; i++) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		if (left & BIT(i)) {
 			lead_send(c, i);
 		}
@@ -83,12 +83,12 @@ static bool lead_decide(struct repl_core *c)
 		.generation = c->generation,
 	};
 	const struct repl_meta *top = NULL;
-	uint32_t voting = 0, lacking, joining;
+	uint64_t voting = 0, lacking, joining;
 	uint64_t best = 0;
 	bool vote, data, began = false;
 	uint8_t i;
 
-	for (i = 0; i < REPL_MAX_NODES; i++) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		const struct repl_meta *m = &l->promise[i];
 
 		if (!(l->answered & BIT(i))) {
@@ -111,7 +111,7 @@ static bool lead_decide(struct repl_core *c)
 	if (top->epoch == 0 && !l->force) {
 		/* a new cluster: everybody must be there */
 		c->missing = c->conf.nodes & ~l->answered;
-		c->missing_needed = repl_popcount(c->missing);
+		c->missing_needed = phstore_nodes_count(c->missing);
 		if (c->missing != 0) {
 			return false;
 		}
@@ -121,7 +121,7 @@ static bool lead_decide(struct repl_core *c)
 		goto decided;
 	}
 
-	for (i = 0; i < REPL_MAX_NODES; i++) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		const struct repl_meta *m = &l->promise[i];
 
 		if (!(l->answered & BIT(i))) {
@@ -145,10 +145,10 @@ static bool lead_decide(struct repl_core *c)
 		goto decided;
 	}
 
-	vote = repl_popcount(voting & top->voters) >
-		repl_popcount(top->voters) / 2;
+	vote = phstore_nodes_count(voting & top->voters) >
+		phstore_nodes_count(top->voters) / 2;
 	lacking = top->members & ~plan.sources;
-	data = repl_popcount(lacking) < top->k && plan.sources != 0;
+	data = phstore_nodes_count(lacking) < top->k && plan.sources != 0;
 	if (MUTANT(MUT_NO_VOTE)) {
 		vote = true;
 	}
@@ -159,16 +159,16 @@ static bool lead_decide(struct repl_core *c)
 		c->missing = (data ? 0 : lacking) |
 			(vote ? 0 : top->voters & ~voting);
 		c->missing_needed = data ? 1 :
-			repl_popcount(lacking) + 1 - top->k;
+			phstore_nodes_count(lacking) + 1 - top->k;
 		return false;
 	}
 	/* one voter more at a time, on top of an epoch known to have begun */
 	joining = plan.members & ~plan.voters;
 	if (began && joining != 0) {
-		plan.voters |= BIT(__builtin_ctz(joining));
+		plan.voters |= BIT(phstore_nodes_lowest(joining));
 	}
 decided:
-	plan.k = repl_popcount(plan.members);
+	plan.k = phstore_nodes_count(plan.members);
 	if (plan.k > c->conf.copies) {
 		plan.k = c->conf.copies;
 	}

@@ -67,7 +67,7 @@ enum {
 #define REPL_PREPARE_TICKS 8
 #define REPL_FORCED_STEP 65536
 
-#define BIT(node) (1U << (node))
+#define BIT(node) phstore_node_bit(node)
 
 enum att_phase {
 	ATT_NONE = 0,
@@ -85,7 +85,7 @@ struct attempt {
 	uint8_t leader;
 	struct repl_plan plan;
 	uint8_t source;			/* being read */
-	uint32_t pulled;
+	uint64_t pulled;
 	bool complete;			/* holds all below plan.base */
 	uint64_t progress;
 	uint8_t cursor[REPL_KEY_MAX];
@@ -105,17 +105,17 @@ enum lead_phase {
 struct lead {
 	uint64_t epoch;
 	enum lead_phase phase;
-	uint32_t asked;
-	uint32_t answered;
-	uint64_t progress[REPL_MAX_NODES];
-	struct repl_meta promise[REPL_MAX_NODES];
+	uint64_t asked;
+	uint64_t answered;
+	uint64_t progress[PHSTORE_NODES_MAX];
+	struct repl_meta promise[PHSTORE_NODES_MAX];
 	struct repl_plan plan;
 	unsigned int ticks;
 	unsigned int pause;
 	uint64_t highest;		/* promised anywhere, as heard */
 	bool wanted;
 	bool force;
-	uint32_t lost;
+	uint64_t lost;
 };
 
 /* One of this node's own transactions, encoded, until all have it. */
@@ -159,11 +159,11 @@ struct tombstone {
 struct repl_core {
 	struct repl_config conf;
 	struct repl_meta meta;
-	uint32_t up;
+	uint64_t up;
 	uint64_t generation;		/* CTDB's */
 	bool closed;			/* no epoch of it has begun */
 	bool stuck;			/* a successor acks nothing */
-	uint32_t mute;			/* lowest nodes that do not lead */
+	uint64_t mute;			/* lowest nodes that do not lead */
 	unsigned int asking;		/* ticks without an answer */
 	uint64_t active;		/* epoch, or 0 */
 	struct attempt att;
@@ -178,9 +178,9 @@ struct repl_core {
 	uint64_t reached_disk;
 	struct item *items;		/* ring of REPL_WINDOW */
 	uint64_t first_item;		/* position of the oldest in it */
-	struct peer peers[REPL_MAX_NODES];
+	struct peer peers[PHSTORE_NODES_MAX];
 	size_t num_peers;
-	struct inbound in[REPL_MAX_NODES];
+	struct inbound in[PHSTORE_NODES_MAX];
 
 	bool syncing;
 	bool want_sync;
@@ -193,10 +193,10 @@ struct repl_core {
 	uint64_t batch;
 	size_t batch_len;		/* tombstones in it, 0: none */
 	bool batch_forget;		/* second half */
-	uint32_t batch_answered;
+	uint64_t batch_answered;
 	unsigned int batch_idle;
 
-	uint32_t missing;
+	uint64_t missing;
 	uint32_t missing_needed;
 	uint64_t num_attempts;
 	uint64_t num_garbage;
@@ -207,10 +207,6 @@ struct repl_core {
 /* The lowest node that is up, unless it was asked and said nothing. */
 uint8_t repl_leader(const struct repl_core *c);
 
-static inline uint32_t repl_popcount(uint32_t set)
-{
-	return __builtin_popcount(set);
-}
 
 /* repl_core.c */
 void repl_send(struct repl_core *c,

@@ -37,7 +37,7 @@ void repl_stream_stop(struct repl_core *c)
 {
 	uint8_t i;
 
-	for (i = 0; i < REPL_MAX_NODES; i++) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		c->in[i] = (struct inbound) {};
 	}
 	c->num_peers = 0;
@@ -66,7 +66,7 @@ void repl_stream_undone(struct repl_core *c)
 /* What was staged before and was not undone is on all members now. */
 void repl_stream_begin(struct repl_core *c)
 {
-	uint32_t members = c->meta.members;
+	uint64_t members = c->meta.members;
 	uint8_t node = c->conf.node;
 	uint32_t want = c->meta.k - 1;
 
@@ -82,7 +82,7 @@ void repl_stream_begin(struct repl_core *c)
 	}
 	free_items(c, c->head);
 	while (want > 0) {
-		node = (node + 1) % REPL_MAX_NODES;
+		node = (node + 1) % PHSTORE_NODES_MAX;
 		if (!(members & BIT(node))) {
 			continue;
 		}
@@ -394,7 +394,7 @@ void repl_stream_synced(struct repl_core *c)
 	if (c->own_syncing > c->own_disk) {
 		c->own_disk = c->own_syncing;
 	}
-	for (i = 0; i < REPL_MAX_NODES; i++) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		struct inbound *in = &c->in[i];
 
 		if (in->syncing > in->disk) {
@@ -412,7 +412,7 @@ void repl_stream_tick(struct repl_core *c)
 {
 	size_t i;
 
-	for (i = 0; i < REPL_MAX_NODES; i++) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		if (c->in[i].syncing < c->in[i].mem && !c->syncing) {
 			repl_want_sync(c);
 		}

@@ -65,7 +65,7 @@ void repl_sweep_stop(struct repl_core *c)
 static void sweep_send(struct repl_core *c)
 {
 	struct tombstone *t = c->tombs;
-	uint32_t left = c->meta.members & ~c->batch_answered;
+	uint64_t left = c->meta.members & ~c->batch_answered;
 	uint8_t *body = NULL;
 	size_t len = 0, i;
 
@@ -83,7 +83,7 @@ static void sweep_send(struct repl_core *c)
 		len += repl_record_push(body + len, &t->rec);
 		t = t->next;
 	}
-	for (i = 0; i < REPL_MAX_NODES; i++) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		if (left & BIT(i)) {
 			repl_send(c, c->batch_forget ? REPL_FORGET :
 				  REPL_PURGE, i, c->active, c->batch, 0,
@@ -234,7 +234,7 @@ void repl_sweep_flushed(struct repl_core *c)
 	if (c->active == 0) {
 		return;
 	}
-	for (i = 0; i < REPL_MAX_NODES; i++) {
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		struct inbound *in = &c->in[i];
 
 		if (in->purge_sync == 2 && !c->syncing) {

@@ -78,7 +78,7 @@ enum repl_wire_err repl_hdr_pull(const uint8_t *buf,
 		return REPL_WIRE_CLUSTER;
 	}
 	if (hdr->type == 0 || hdr->type >= REPL_TYPE_END ||
-	    hdr->from >= REPL_MAX_NODES || hdr->to >= REPL_MAX_NODES ||
+	    hdr->from >= PHSTORE_NODES_MAX || hdr->to >= PHSTORE_NODES_MAX ||
 	    !all_zero(buf + 18, 6)) {
 		return REPL_WIRE_GARBAGE;
 	}
@@ -147,57 +147,55 @@ void repl_meta_push(uint8_t *buf, const struct repl_meta *meta)
 	phstore_push_u64(buf, meta->promised);
 	phstore_push_u64(buf + 8, meta->epoch);
 	phstore_push_u64(buf + 16, meta->data);
-	phstore_push_u32(buf + 24, meta->members);
-	phstore_push_u32(buf + 28, meta->voters);
-	phstore_push_u32(buf + 32, meta->k);
-	phstore_push_u32(buf + 36, meta->flags);
-	phstore_push_u64(buf + 40, 0);
+	phstore_push_u64(buf + 24, meta->members);
+	phstore_push_u64(buf + 32, meta->voters);
+	phstore_push_u32(buf + 40, meta->k);
+	phstore_push_u32(buf + 44, meta->flags);
 }
 
 bool repl_meta_pull(const uint8_t *buf, size_t len, struct repl_meta *meta)
 {
-	if (len != REPL_META_LEN || !all_zero(buf + 40, 8)) {
+	if (len != REPL_META_LEN) {
 		return false;
 	}
 	*meta = (struct repl_meta) {
 		.promised = phstore_pull_u64(buf),
 		.epoch = phstore_pull_u64(buf + 8),
 		.data = phstore_pull_u64(buf + 16),
-		.members = phstore_pull_u32(buf + 24),
-		.voters = phstore_pull_u32(buf + 28),
-		.k = phstore_pull_u32(buf + 32),
-		.flags = phstore_pull_u32(buf + 36),
+		.members = phstore_pull_u64(buf + 24),
+		.voters = phstore_pull_u64(buf + 32),
+		.k = phstore_pull_u32(buf + 40),
+		.flags = phstore_pull_u32(buf + 44),
 	};
-	return meta->k <= REPL_MAX_NODES && meta->flags <= 3;
+	return meta->k <= PHSTORE_NODES_MAX && meta->flags <= 3;
 }
 
 void repl_plan_push(uint8_t *buf, const struct repl_plan *plan)
 {
-	memset(buf, 0, REPL_PLAN_LEN);
-	phstore_push_u32(buf, plan->members);
-	phstore_push_u32(buf + 4, plan->sources);
-	phstore_push_u32(buf + 8, plan->voters);
-	phstore_push_u32(buf + 12, plan->k);
-	phstore_push_u32(buf + 16, plan->flags);
-	phstore_push_u64(buf + 24, plan->generation);
-	phstore_push_u64(buf + 32, plan->base);
+	phstore_push_u64(buf, plan->members);
+	phstore_push_u64(buf + 8, plan->sources);
+	phstore_push_u64(buf + 16, plan->voters);
+	phstore_push_u32(buf + 24, plan->k);
+	phstore_push_u32(buf + 28, plan->flags);
+	phstore_push_u64(buf + 32, plan->generation);
+	phstore_push_u64(buf + 40, plan->base);
 }
 
 bool repl_plan_pull(const uint8_t *buf, size_t len, struct repl_plan *plan)
 {
-	if (len != REPL_PLAN_LEN || !all_zero(buf + 20, 4)) {
+	if (len != REPL_PLAN_LEN) {
 		return false;
 	}
 	*plan = (struct repl_plan) {
-		.members = phstore_pull_u32(buf),
-		.sources = phstore_pull_u32(buf + 4),
-		.voters = phstore_pull_u32(buf + 8),
-		.k = phstore_pull_u32(buf + 12),
-		.flags = phstore_pull_u32(buf + 16),
-		.generation = phstore_pull_u64(buf + 24),
-		.base = phstore_pull_u64(buf + 32),
+		.members = phstore_pull_u64(buf),
+		.sources = phstore_pull_u64(buf + 8),
+		.voters = phstore_pull_u64(buf + 16),
+		.k = phstore_pull_u32(buf + 24),
+		.flags = phstore_pull_u32(buf + 28),
+		.generation = phstore_pull_u64(buf + 32),
+		.base = phstore_pull_u64(buf + 40),
 	};
-	return plan->k >= 1 && plan->k <= REPL_MAX_NODES &&
+	return plan->k >= 1 && plan->k <= PHSTORE_NODES_MAX &&
 		plan->members != 0 && plan->flags <= 1 &&
 		(plan->sources & ~plan->members) == 0;
 }

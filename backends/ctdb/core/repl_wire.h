@@ -13,7 +13,7 @@
  *    0 u32 magic     "PHR1"
  *    4 u32 crc       CRC-32 of bytes 8..len
  *    8 u32 len       of the whole message
- *   12 u16 version   of the protocol, 1
+ *   12 u16 version   of the protocol, 2
  *   14 u8  type      enum repl_type
  *   15 u8  flags     by type
  *   16 u8  from      node
@@ -32,13 +32,16 @@
  *   16 u64 version.epoch
  *   24 u64 version.seq
  *
- *   meta, 48 bytes: promised, epoch, data, u32 members, voters, k, flags,
- *   u64 zero
+ *   meta, 48 bytes: u64 promised, epoch, data, members, voters, u32 k, flags
  *
- * Bodies: PROMISE meta; START, COMMIT plan (40 bytes: u32 members, sources,
- * voters, k, flags, u32 zero, u64 generation, base); PULL a key; PULLED u32
+ * Bodies: PROMISE meta; START, COMMIT plan (48 bytes: u64 members, sources,
+ * voters, u32 k, flags, u64 generation, base); PULL a key; PULLED u32
  * length and key of the request, then records; SHIP items (u32 number of
  * records, records); PURGE, FORGET records; the others none.
+ *
+ * Protocol 1 had sets of 32 nodes. A node that speaks another version takes
+ * part in no epoch with this one: all of a cluster's phstoreds are stopped
+ * for such an upgrade.
  */
 
 #ifndef REPL_WIRE_H
@@ -49,16 +52,16 @@
 #include <stdint.h>
 
 #include "phstore.h"
+#include "phstore_nodes.h"
 
 #define REPL_MAGIC 0x31524850	/* "PHR1" */
-#define REPL_PROTOCOL 1
+#define REPL_PROTOCOL 2
 #define REPL_HDR 56
 #define REPL_RECORD_HDR 32
 #define REPL_META_LEN 48
-#define REPL_PLAN_LEN 40
+#define REPL_PLAN_LEN 48
 #define REPL_KEY_MAX 4200
 #define REPL_MSG_MAX (80 * 1024 * 1024)
-#define REPL_MAX_NODES 32
 
 enum repl_type {
 	REPL_HELLO = 1,		/* not active; arg1 promised, arg2 epoch */
@@ -122,17 +125,17 @@ struct repl_meta {
 	uint64_t promised;
 	uint64_t epoch;
 	uint64_t data;
-	uint32_t members;
-	uint32_t voters;
+	uint64_t members;
+	uint64_t voters;
 	uint32_t k;
 	uint32_t flags;
 };
 
 /** What a coordinator decided. */
 struct repl_plan {
-	uint32_t members;
-	uint32_t sources;
-	uint32_t voters;
+	uint64_t members;
+	uint64_t sources;
+	uint64_t voters;
 	uint32_t k;
 	uint32_t flags;		/* REPL_META_FIRST */
 	uint64_t generation;	/* of CTDB, as the coordinator knew it */
