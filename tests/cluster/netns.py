@@ -22,6 +22,7 @@ import time
 import phlab
 
 RUN = "/run/netns"
+BRIDGE = "02:50:48:00:00:fe"
 CLONE_NEWNET = 0x40000000
 
 
@@ -137,7 +138,11 @@ class Net:
         self.down()
         ip("netns", "add", self.hub)
         ip("link", "set", "lo", "up", ns=self.hub)
-        ip("link", "add", "br0", "type", "bridge", ns=self.hub)
+        # Its own address: a bridge without one takes that of a port, and
+        # another's when that port is cut; the nodes' ARP tables would then
+        # lead nowhere for half a minute.
+        ip("link", "add", "br0", "address", BRIDGE, "type", "bridge",
+           ns=self.hub)
         for net in (0, 1):
             ip("addr", "add", "10.77.%d.254/24" % net, "dev", "br0",
                ns=self.hub)
