@@ -94,6 +94,42 @@ def summary(bench, info):
             "missing_peers": getattr(bench, "missing_peers", {})}
 
 
+def by_name(new, old, key):
+    """What is new takes the place of the old one of its name."""
+    found = {item[key]: item for item in new}
+    there = {item[key] for item in old}
+    return ([found.get(item[key], item) for item in old] +
+            [item for item in new if item[key] not in there])
+
+
+def merged(data, old):
+    """A part measured anew, beside what an earlier run has of the others."""
+    when = old["machine"].get("date", "at an unknown time")
+    kept = [row if "date" in row else dict(
+        row, date=when, how="%s (measured %s)" % (row["how"], when))
+            for row in old["rows"]]
+    info = {key: value for key, value in data["machine"].items()
+            if value != "not used"}
+    out = dict(old, machine=dict(old["machine"], **info), notes=data["notes"],
+               rows=by_name(data["rows"], kept, "name"),
+               plots=by_name(data["plots"], old.get("plots", []), "title"))
+    if data["peers"]:
+        out.update(peers=data["peers"], missing_peers=data["missing_peers"])
+    return out
+
+
+def earlier_run(folder):
+    """summary.json of before, or None."""
+    try:
+        with open(os.path.join(folder, "summary.json")) as f:
+            old = json.load(f)
+        return old if isinstance(old["machine"], dict) and all(
+            isinstance(row["name"], str) and row["how"]
+            for row in old["rows"]) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def mark(row):
     if row["bound"] is None:
         return ""
@@ -102,8 +138,12 @@ def mark(row):
 
 def write(bench, info, folder):
     os.makedirs(folder, exist_ok=True)
+    data = summary(bench, info)
+    old = earlier_run(folder) if bench.only else None
+    if old is not None:
+        data = merged(data, old)
     with open(os.path.join(folder, "summary.json"), "w") as f:
-        json.dump(summary(bench, info), f, indent=1)
+        json.dump(data, f, indent=1)
         f.write("\n")
 
     lines = [
@@ -117,8 +157,8 @@ def write(bench, info, folder):
         "| what | ours | bound | peer | spread | |",
         "|---|---|---|---|---|---|",
     ]
-    bounded = [r for r in bench.rows if r["bound"] is not None]
-    others = [r for r in bench.rows if r["bound"] is None]
+    bounded = [r for r in data["rows"] if r["bound"] is not None]
+    others = [r for r in data["rows"] if r["bound"] is None]
     for row in bounded + others:
         lines.append("| %s | %s %s | %s | %s | %s – %s | %s |" % (
             row["name"], number(row["value"]), row["unit"],
@@ -131,7 +171,7 @@ def write(bench, info, folder):
         "bound is compared with the value as printed. "
         "Rows without a bound are there to understand the others." %
         (bench.rounds, bench.seconds), ""]
-    lines += ["> " + note for note in bench.notes]
+    lines += ["> " + note for note in data["notes"]]
     lines += [
         "",
         "## The machine",
@@ -149,9 +189,9 @@ def write(bench, info, folder):
         "## How each number was got",
         "",
     ]
-    for row in bench.rows:
+    for row in data["rows"]:
         lines.append("- **%s**: %s." % (row["name"], row["how"]))
-    literal = [r for r in bench.rows if "literal_bound" in r]
+    literal = [r for r in data["rows"] if "literal_bound" in r]
     for row in literal:
         lines.append("- **%s**, read strictly (one pair of syncs for the "
                      "whole cycle): bound %s us, %s." % (

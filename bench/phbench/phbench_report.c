@@ -131,9 +131,9 @@ static void json_server(FILE *f, double cycles,
 	}
 }
 
-static void json_lease(FILE *f, uint8_t lease)
+static void print_lease(FILE *f, uint8_t lease)
 {
-	fprintf(f, "\"%s%s%s%s\"", lease == 0 ? "none" : "",
+	fprintf(f, "%s%s%s%s", lease == 0 ? "none" : "",
 		(lease & SMB2_LEASE_READ) ? "R" : "",
 		(lease & SMB2_LEASE_WRITE) ? "W" : "",
 		(lease & SMB2_LEASE_HANDLE) ? "H" : "");
@@ -152,12 +152,12 @@ void phbench_report_json(FILE *f, const struct phbench *pb,
 	fprintf(f, ", \"share\": ");
 	json_string(f, pb->opt.share);
 	fprintf(f, ",\n \"workload\": \"%s\", \"handle\": \"%s\", "
-		"\"lease\": %u, \"lease_name\": ",
+		"\"lease\": %u, \"lease_name\": \"",
 		pb->opt.workload->name,
 		phbench_handle_names[pb->opt.handle],
 		(unsigned int)pb->opt.lease);
-	json_lease(f, pb->opt.lease);
-	fprintf(f, ",\n \"clients\": %u, \"connections\": %u, "
+	print_lease(f, pb->opt.lease);
+	fprintf(f, "\",\n \"clients\": %u, \"connections\": %u, "
 		"\"depth\": %u, \"think_us\": %u,\n"
 		" \"rate\": %.3f, \"arrivals\": \"%s\", "
 		"\"seed\": %"PRIu64", \"unfinished\": %"PRIu64",\n"
@@ -189,11 +189,16 @@ void phbench_report_table(FILE *f, const struct phbench *pb)
 	double elapsed = (double)(pb->end_ns - pb->start_ns) / 1e9;
 	unsigned int op;
 
-	fprintf(f, "%s, %s handle, %u client%s: %.1f cycles/s "
-		"(%"PRIu64" in %.2f s)\n",
-		pb->opt.workload->name,
-		phbench_handle_names[pb->opt.handle],
-		pb->opt.clients, pb->opt.clients == 1 ? "" : "s",
+	fprintf(f, "%s, %s handle, lease ", pb->opt.workload->name,
+		phbench_handle_names[pb->opt.handle]);
+	print_lease(f, pb->opt.lease);
+	fprintf(f, ", %u client%s", pb->opt.clients,
+		pb->opt.clients == 1 ? "" : "s");
+	if (pb->opt.connections != 1 || pb->opt.depth != 1) {
+		fprintf(f, " x %u connections x %u lanes",
+			pb->opt.connections, pb->opt.depth);
+	}
+	fprintf(f, ": %.1f cycles/s (%"PRIu64" in %.2f s)\n",
 		(double)pb->cycles / elapsed, pb->cycles, elapsed);
 	if (pb->opt.rate != 0) {
 		fprintf(f, "offered: %.1f cycles/s; not even begun at the "
