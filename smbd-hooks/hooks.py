@@ -665,6 +665,14 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
 	}
 """, scope="function set_share_mode"),
 
+    # An open takes the file: that handle must not come back
+    hook("keep-entry-purged", "source3/locking/share_mode_lock.c",
+         "before", "*num_share_modes -= 1;", """
+		if (e.flags & PHSTORE_SHARE_ENTRY_KEPT) {
+			dbwrap_phstore_kept_acks();
+		}
+""", scope="function share_mode_for_one_entry"),
+
     hook("keep-entry-store", "source3/locking/share_mode_lock.c",
          "before", "status = locking_tdb_data_store(key,", """
 	if (d->num_persistent & ~PHSTORE_SHARE_MODE_KEPT) {
@@ -775,6 +783,30 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
 	    (state->lease->lease_state & SMB2_LEASE_HANDLE))
 	{
 		goto phstore_left_lease;
+	}
+	if (NT_STATUS_IS_OK(status) &&
+	    (e->flags & PHSTORE_SHARE_ENTRY_KEPT) &&
+	    !breaking &&
+	    phstore_lease_may_be_old(fsp, &e->lease_key))
+	{
+		if (!(state->lease->lease_state & SMB2_LEASE_HANDLE)) {
+			return NT_STATUS_OBJECT_NAME_NOT_FOUND;
+		}
+		current_state = state->lease->lease_state &
+				fsp->conn->tcon->smb_max_lease_mask;
+		epoch = state->lease->lease_epoch;
+		status = leases_db_set(&e->client_guid,
+				       &e->lease_key,
+				       current_state,
+				       false,
+				       0,
+				       0,
+				       lease_version,
+				       epoch);
+		if (!NT_STATUS_IS_OK(status)) {
+			return status;
+		}
+		goto fsp_lease;
 	}
 """, scope="function vfs_default_durable_reconnect_lease"),
 

@@ -19,6 +19,8 @@
 #define PHVOL_PLAIN	0x02U
 /* the record was deleted in the store under this version */
 #define PHVOL_TOMB	0x04U
+/* STORED for durable handles only, which are not persistent */
+#define PHVOL_KEPT	0x08U
 
 struct phvol_hdr {
 	uint32_t flags;			/* PHVOL_* */

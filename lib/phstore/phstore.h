@@ -377,6 +377,12 @@ struct tevent_req *phstore_barrier_class_send(TALLOC_CTX *mem_ctx,
  * hint: it fails silently, and if more is staged, that costs another sync.
  */
 void phstore_barrier_start(struct phstore *store, uint64_t lsn);
+
+/**
+ * @brief Send out what was staged, with a backend that has other nodes, though
+ * nobody is going to wait for it. Does not wait either.
+ */
+void phstore_kick(struct phstore *store);
 #define PHSTORE_HAVE_BARRIER_START 1
 
 /** @brief Stage, then wait for the strongest class in it. Blocks. */

@@ -497,6 +497,14 @@ struct tevent_req *phstore_barrier_class_send(TALLOC_CTX *mem_ctx,
 	return req;
 }
 
+void phstore_kick(struct phstore *store)
+{
+	phstore_check_fork(store);
+	if (!store->read_only) {
+		store->ops->kick(store);
+	}
+}
+
 void phstore_barrier_start(struct phstore *store, uint64_t lsn)
 {
 	enum phstore_err err;

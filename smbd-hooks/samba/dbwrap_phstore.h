@@ -149,4 +149,13 @@ void dbwrap_phstore_keep_next(bool keep);
 /** @brief Is it? Asked once. */
 bool dbwrap_phstore_keep_now(void);
 
+/**
+ * @brief A request begins. all: its answer acknowledges what it changes of
+ * durable handles. Matters in a cluster, see dbwrap_phstore_kept.c.
+ */
+void dbwrap_phstore_kept_begin(bool all);
+
+/** @brief From here on the answer to this request does. */
+void dbwrap_phstore_kept_acks(void);
+
 #endif /* DBWRAP_PHSTORE_H */

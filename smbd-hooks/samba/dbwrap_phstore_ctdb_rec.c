@@ -192,6 +192,9 @@ enum clu_look clu_look(struct db_phstore_ctx *ctx,
 		hdr->epoch = rec.version.epoch;
 		hdr->seq = rec.version.seq;
 		hdr->origin = UINT32_MAX;
+		if (dbwrap_phstore_class_is_kept(ctx, rec.durability)) {
+			hdr->flags |= PHVOL_KEPT;
+		}
 		if (mark == CLU_FORM_PLAIN) {
 			hdr->flags |= PHVOL_PLAIN;
 			if (raw.dsize == 0) {
@@ -374,9 +377,11 @@ static NTSTATUS clu_form(struct db_phstore_ctx *ctx,
  * version another node gave in this epoch does not count: that it is here
  * does not say that K copies are.
  */
-static bool clu_is_same(struct clu_rec *crec, TDB_DATA key, TDB_DATA form)
+static bool clu_is_same(struct clu_rec *crec,
+			const struct db_phstore_ctx *ctx,
+			TDB_DATA key,
+			TDB_DATA form)
 {
-	struct db_phstore_ctx *ctx = crec->ctx;
 	struct phstore_blob pkey = { .data = key.dptr, .len = key.dsize };
 	struct phstore_record rec = {};
 	enum phstore_err err;
@@ -464,9 +469,31 @@ static void clu_undo(struct clu_rec *crec, const char *what,
 	dbwrap_phstore_failed(crec->ctx, what, err, is_fatal);
 }
 
+/* As what a change is staged: for durable handles only, or not. */
+static struct db_phstore_ctx clu_staged_as(const struct clu_rec *crec,
+					   bool kept)
+{
+	return kept ? dbwrap_phstore_as_kept(crec->ctx) : *crec->ctx;
+}
+
+/*
+ * Another node changed the record in this epoch such that no handle that
+ * survives is in it. If that node dies with what it did, what is opened here
+ * now must not be lost to the older record.
+ */
+static bool clu_is_theirs(const struct clu_rec *crec)
+{
+	return dbwrap_phstore_keeps() &&
+	       (crec->hdr.flags & (PHVOL_TOMB | PHVOL_PLAIN)) &&
+	       crec->hdr.epoch == crec->epoch &&
+	       crec->hdr.origin != get_my_vnn();
+}
+
 /* Deleted in the store, and so that nobody forgets it too early. */
 static NTSTATUS clu_remove(struct db_record *rec, struct clu_rec *crec)
 {
+	struct db_phstore_ctx as = clu_staged_as(
+		crec, crec->hdr.flags & PHVOL_KEPT);
 	struct phvol_hdr hdr = { .flags = PHVOL_TOMB };
 	struct phstore_version version = {};
 	enum phstore_err err;
@@ -480,7 +507,7 @@ static NTSTATUS clu_remove(struct db_record *rec, struct clu_rec *crec)
 	version.epoch = hdr.epoch;
 	version.seq = hdr.seq;
 	err = dbwrap_phstore_stage_version(
-		crec->ctx, rec->key, NULL, true, &version);
+		&as, rec->key, NULL, true, &version);
 	if (err != PHSTORE_OK) {
 		clu_undo(crec, "removal", err, true);
 		return dbwrap_phstore_map_err(err);
@@ -500,28 +527,39 @@ static NTSTATUS clu_do_storev(struct db_record *rec,
 	bool persistent = ((flag & DBWRAP_STORE_PERSISTENT) != 0);
 	bool was_persistent = clu_is_persistent(&crec->hdr);
 	bool stored = (crec->hdr.flags & PHVOL_STORED) != 0;
+	bool was_kept = stored && (crec->hdr.flags & PHVOL_KEPT);
+	bool kept = dbwrap_phstore_is_kept(flag, was_kept);
+	/* a lock is taken or a waiter comes: the durable form is the same */
+	bool same = kept && persistent && !(flag & DBWRAP_STORE_PHSTORE_KEPT);
+	bool theirs = clu_is_theirs(crec);
 	bool stage = false;
+	struct db_phstore_ctx as = {};
 	struct phvol_hdr hdr = crec->hdr;
 	struct phstore_version version = {};
 	uint8_t mark = CLU_FORM_PERSISTENT;
 	TDB_DATA form = {};
 	enum phstore_err err;
 	NTSTATUS status;
-	bool same;
 
 	if (crec->store == NULL) {
 		return NT_STATUS_MEDIA_WRITE_PROTECTED;
 	}
+	/* the last persistent handle leaves: that is acked */
+	as = clu_staged_as(crec, kept && (was_kept || !was_persistent));
 	if (!persistent) {
 		mark = CLU_FORM_PLAIN;
 	}
-	if (persistent || stored) {
+	if (same) {
+		/* it is there */
+	} else if (persistent || stored || theirs) {
 		status = clu_form(ctx, crec, dbufs, num_dbufs, mark, &form);
 		if (!NT_STATUS_IS_OK(status)) {
 			return status;
 		}
 	}
-	if (form.dsize == 0 && stored) {
+	if (same) {
+		/* it is there */
+	} else if (form.dsize == 0 && stored) {
 		size_t all = 0;
 		int i;
 
@@ -535,11 +573,12 @@ static NTSTATUS clu_do_storev(struct db_record *rec,
 		hdr.flags = PHVOL_TOMB;
 		stage = true;
 	} else if (form.dsize != 0 && persistent) {
-		same = clu_is_same(crec, rec->key, form);
+		same = clu_is_same(crec, &as, rec->key, form);
 		stage = !same;
-		hdr.flags = PHVOL_STORED;
-	} else if (form.dsize != 0 && was_persistent) {
-		hdr.flags = PHVOL_STORED | PHVOL_PLAIN;
+		hdr.flags = PHVOL_STORED | (kept ? PHVOL_KEPT : 0);
+	} else if (form.dsize != 0 && (was_persistent || theirs)) {
+		hdr.flags = PHVOL_STORED | PHVOL_PLAIN |
+			    (kept || theirs ? PHVOL_KEPT : 0);
 		stage = true;
 	}
 	if (stage) {
@@ -561,9 +600,15 @@ static NTSTATUS clu_do_storev(struct db_record *rec,
 		bool is_removal = !persistent || form.dsize == 0;
 
 		err = dbwrap_phstore_stage_version(
-			ctx, rec->key,
+			&as, rec->key,
 			(form.dsize != 0) ? &form : NULL,
 			releases || is_removal, &version);
+		if (err != PHSTORE_OK && kept && !stored) {
+			/* granted as ever, and not kept */
+			hdr = crec->hdr;
+			TALLOC_FREE(form.dptr);
+			return clu_base_store(crec, &hdr, dbufs, num_dbufs);
+		}
 		if (err != PHSTORE_OK) {
 			clu_undo(crec, is_removal ? "removal" : "store", err,
 				 is_removal || ctx->put_must_work);
@@ -633,6 +678,7 @@ void clu_restage(struct db_context *db, TDB_DATA key)
 	struct db_phstore_ctx *ctx = clu_ctx_of(db);
 	struct phstore *store = clu_store(ctx);
 	struct phstore_version version = {};
+	struct db_phstore_ctx as = {};
 	struct db_record *rec = NULL;
 	struct clu_rec *crec = NULL;
 	TDB_DATA value = {};
@@ -668,8 +714,9 @@ void clu_restage(struct db_context *db, TDB_DATA key)
 	}
 	version.epoch = crec->hdr.epoch;
 	version.seq = crec->hdr.seq;
+	as = clu_staged_as(crec, crec->hdr.flags & PHVOL_KEPT);
 	err = dbwrap_phstore_stage_version(
-		ctx, key, (form.dsize != 0) ? &form : NULL, true, &version);
+		&as, key, (form.dsize != 0) ? &form : NULL, true, &version);
 	if (err != PHSTORE_OK && err != PHSTORE_ERR_STALE) {
 		dbwrap_phstore_failed(ctx, "restage", err, false);
 	}

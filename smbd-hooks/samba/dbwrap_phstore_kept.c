@@ -18,8 +18,16 @@
  * - A store that can not take a change loses the handle's place in it, the
  *   operation goes on. Before a lock is taken the open is taken out, if
  *   there is no room (phstore_smbd.c): it must not come back without it.
- * - Only on one machine, with the backend local: elsewhere what nobody
- *   waited for may be lost while others live.
+ * - In a cluster a node's death loses the end of its log, while others live
+ *   that saw what it did. So there the answers wait, as for persistent
+ *   handles, that would make a handle wrong which comes back without them:
+ *   locks taken and released, a rename or delete-on-close, and above all an
+ *   open that takes the handle from its owner. What only adds or removes the
+ *   handle itself (CREATE, CLOSE, a reconnect) waits for nothing: lost, the
+ *   handle is not there, or there once more until its time is over or
+ *   somebody opens the file. As everything that matters is as durable as with
+ *   persistent handles, another boot drops nothing.
+ * - Not with the backend rados without a cluster.
  */
 
 #include "includes.h"
@@ -34,6 +42,7 @@ static struct {
 	bool understood;
 	bool keeps;
 	bool next;
+	bool acks;
 } kept;
 
 bool dbwrap_phstore_keeps_config(void)
@@ -51,9 +60,9 @@ bool dbwrap_phstore_keeps_config(void)
 				"understood, use yes or no\n", val);
 			return false;
 		}
-		if (wanted && has_sink) {
+		if (wanted && has_sink && !lp_clustering()) {
 			DBG_ERR("smb.conf: phstore:durable v2 = yes is for "
-				"phstore:backend = local\n");
+				"phstore:backend = local, and for clusters\n");
 			return false;
 		}
 	}
@@ -79,6 +88,27 @@ bool dbwrap_phstore_keep_now(void)
 
 	kept.next = false;
 	return now;
+}
+
+void dbwrap_phstore_kept_begin(bool all)
+{
+	kept.acks = all;
+}
+
+void dbwrap_phstore_kept_acks(void)
+{
+	kept.acks = true;
+}
+
+struct db_phstore_ctx dbwrap_phstore_as_kept(const struct db_phstore_ctx *ctx)
+{
+	struct db_phstore_ctx as_kept = *ctx;
+
+	/* a lock may be granted long after its request began */
+	if (!kept.acks && !ctx->is_locks) {
+		as_kept.durability = PHSTORE_CLASS_LOCAL;
+	}
+	return as_kept;
 }
 
 enum phstore_err dbwrap_phstore_stage_kept(const struct db_phstore_ctx *ctx,

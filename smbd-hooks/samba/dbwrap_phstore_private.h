@@ -38,6 +38,8 @@ struct db_phstore_ctx {
 	size_t pad;
 	/* the callers of this table can not be told of a failed store */
 	bool put_must_work;
+	/* byte-range locks */
+	bool is_locks;
 	/* the durable form of a value is built here */
 	uint8_t *scratch;
 	/* names this database to smbd's parent; 0: it does not know it */
@@ -152,6 +154,11 @@ enum phstore_err dbwrap_phstore_removal(const struct db_phstore_ctx *ctx,
 					bool was_kept);
 bool dbwrap_phstore_class_is_kept(const struct db_phstore_ctx *ctx,
 				  enum phstore_class durability);
+/*
+ * In a cluster: must the change of a kept record wait for the other nodes? If
+ * not it is staged as this, with class LOCAL.
+ */
+struct db_phstore_ctx dbwrap_phstore_as_kept(const struct db_phstore_ctx *ctx);
 /* Has this machine's memory been there since the table was last filled? */
 bool dbwrap_phstore_same_boot(const struct db_phstore_ctx *ctx);
 /* once all that another boot left was dropped */

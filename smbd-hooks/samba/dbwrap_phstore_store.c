@@ -206,10 +206,10 @@ struct db_phstore_ctx *db_phstore_ctx_new(TALLOC_CTX *mem_ctx,
 	 * brlock.c panics when a store fails, the share mode code loses
 	 * count of its own locks and panics later.
 	 */
-	ctx->put_must_work = strequal(ctx->table, "brlock") ||
-			     strequal(ctx->table, "locking");
+	ctx->is_locks = strequal(ctx->table, "brlock");
+	ctx->put_must_work = ctx->is_locks || strequal(ctx->table, "locking");
 	is_open = strequal(ctx->table, "smbXsrv_open_global");
-	ctx->is_last = is_open || strequal(ctx->table, "brlock");
+	ctx->is_last = is_open || ctx->is_locks;
 	ctx->pad = is_open ? DB_PHSTORE_PAD_OPEN : DB_PHSTORE_PAD;
 	talloc_set_destructor(ctx, db_phstore_ctx_destructor);
 	return ctx;
@@ -695,6 +695,10 @@ enum phstore_err dbwrap_phstore_stage_version(
 	{
 		/* while the response is built */
 		phstore_barrier_start(store, global.progress.lsn);
+	}
+	if (ctx->is_last && ctx->durability == PHSTORE_CLASS_LOCAL) {
+		/* a handle is there or not there: others should know soon */
+		phstore_kick(store);
 	}
 done:
 	talloc_free(txn);

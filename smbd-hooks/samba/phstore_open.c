@@ -295,6 +295,7 @@ void phstore_open_locked(struct smbXsrv_open *op)
 		return;
 	}
 	dbwrap_phstore_more(false);
+	dbwrap_phstore_kept_acks();
 	status = smbXsrv_open_update(op);
 	if (!NT_STATUS_IS_OK(status)) {
 		/* the response is not sent, see phstore_smb2_hold() */
@@ -332,6 +333,12 @@ bool phstore_lease_is_held(struct files_struct *fsp,
 
 	other = file_find_one_fsp_from_lease_key(fsp->conn->sconn, key);
 	return other != NULL && other != fsp;
+}
+
+bool phstore_lease_may_be_old(struct files_struct *fsp,
+			      const struct smb2_lease_key *key)
+{
+	return lp_clustering() && !phstore_lease_is_held(fsp, key);
 }
 
 bool phstore_lease_all(const struct smbXsrv_tcon *tcon)

@@ -86,6 +86,13 @@ void phstore_open_renamed(TALLOC_CTX *mem_ctx,
 bool phstore_lease_is_held(struct files_struct *fsp,
 			   const struct smb2_lease_key *key);
 
+/*
+ * A node that died may have taken the newest record of a lease with it. Who
+ * takes up a handle that nobody else can have used since knows it better.
+ */
+bool phstore_lease_may_be_old(struct files_struct *fsp,
+			      const struct smb2_lease_key *key);
+
 /**
  * @brief May this share grant all leases? Unless smb.conf says otherwise, a
  * continuously available failover share on one machine may.

@@ -106,6 +106,8 @@ void phstore_smb2_dispatch(struct smbd_smb2_request *req)
 	inhdr = SMBD_SMB2_IN_HDR_PTR(req);
 	flags = IVAL(inhdr, SMB2_HDR_FLAGS);
 	dbwrap_phstore_more(phstore_smb2_is_numbered(req));
+	dbwrap_phstore_kept_begin(SVAL(inhdr, SMB2_HDR_OPCODE) ==
+				  SMB2_OP_SETINFO);
 
 	switch (SVAL(inhdr, SMB2_HDR_OPCODE)) {
 	case SMB2_OP_CREATE:

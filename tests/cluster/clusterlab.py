@@ -364,6 +364,14 @@ class Node:
             phlab.kill_session(p.pid)
             p.wait()
 
+    def kill9_one(self, conn):
+        """SIGKILL the smbd that serves this connection."""
+        pid = phlab.holder_of(conn, self.running("smbd"), PORT)
+        if pid is None:
+            raise phlab.LabError("no smbd has this connection")
+        phlab.signal_pid(pid, phlab.signal.SIGKILL)
+        return pid
+
     def stop(self, timeout=60.0):
         """A planned stop: smbd, ctdb (which runs its scripts), phstored."""
         self.stop_program("dcerpcd")

@@ -460,25 +460,7 @@ class SmbServer:
 
     def pid_of(self, conn):
         """The smbd that holds the server's end of a connection."""
-        local = "0100007F:%04X" % self.port
-        remote = "0100007F:%04X" % conn.local_port
-        inode = None
-        with open("/proc/net/tcp") as f:
-            for line in f:
-                fields = line.split()
-                if fields[1] == local and fields[2] == remote:
-                    inode = "socket:[%s]" % fields[9]
-        if inode is None:
-            return None
-        for pid in reversed(self.pids()):
-            folder = "/proc/%d/fd" % pid
-            try:
-                for fd in os.listdir(folder):
-                    if os.readlink(os.path.join(folder, fd)) == inode:
-                        return pid
-            except OSError:
-                continue
-        return None
+        return holder_of(conn, self.pids(), self.port)
 
     def stop(self, timeout=20.0):
         """The clean end: SIGTERM to the parent, which tells its children."""
@@ -560,6 +542,28 @@ class SmbServer:
         if r.returncode != 0:
             raise LabError("phstore %s: %s" % (command, r.stderr.strip()))
         return json.loads(r.stdout)
+
+
+def holder_of(conn, pids, port):
+    """Which of these processes of one host has the end of a connection."""
+    ends = (":%04X" % port, ":%04X" % conn.local_port)
+    inode = None
+    with open("/proc/%d/net/tcp" % pids[0]) as f:
+        for line in f:
+            fields = line.split()
+            if fields[1].endswith(ends[0]) and fields[2].endswith(ends[1]):
+                inode = "socket:[%s]" % fields[9]
+    if inode is None:
+        return None
+    for pid in reversed(pids):
+        folder = "/proc/%d/fd" % pid
+        try:
+            for fd in os.listdir(folder):
+                if os.readlink(os.path.join(folder, fd)) == inode:
+                    return pid
+        except OSError:
+            continue
+    return None
 
 
 def detached_pids(record):
