@@ -60,6 +60,17 @@ GOALS = (
          "lost or invented", "test", "tests/smb/test_kill9_rounds"),
         ("power cut at >= 10,000 places", "0 acknowledged lost, 0 halves",
          "test", "tests/crash/test_crash_disk"),
+        ("killed at every write and sync", "0 acknowledged lost, 0 halves",
+         "test", "tests/crash/test_die_everywhere"),
+        ("disk full, errors of write and fdatasync", "told, nothing lost",
+         "test", "tests/crash/test_faults"),
+        ("damaged, foreign, newer, read-only stores", "refused by name and "
+         "reason, nothing overwritten", "test", "tests/unit/test_bad_store"),
+        ("a fuzz target for each decoder, 60 s", "no finding", "test",
+         "tests/fuzz/run"),
+        ("smbtorture: handles, replay, leases, locks, oplocks", "nothing "
+         "fails that passes with Samba's own storage", "test",
+         "tests/torture/run"),
     )),
     ("A ctdb cluster, backend ctdb, K = 2", (
         ("sync, 1 client, 3 nodes", ">= 1 x partial_outage", "cluster",
@@ -82,12 +93,24 @@ GOALS = (
          "replicated/8-clients/x-plain"),
         ("cost on 8 nodes over cost on 3, sync, 1 client", "<= 1.2",
          "cluster", "sync/1-client/8-nodes-to-3"),
+        ("the same, 5 nodes over 3", "reported", "cluster",
+         "sync/1-client/5-nodes-to-3"),
         ("first write after a node's death, beyond ctdb's own recovery",
          "< 300 ms", "cluster", "failover/after-recovery"),
         ("the same with 100,000 handles open", "< 2,000 ms", "cluster",
          "failover/after-recovery-100000"),
+        ("first write after a node's death, in all", "reported",
+         "cluster", "failover/other/total"),
+        ("the same, ctdb's leader dies", "reported", "cluster",
+         "failover/leader/total"),
+        ("a link is cut, in all", "< 10 s", "test",
+         "tests/cluster/test_failover"),
         ("30 minutes of kills, pauses, cuts, full disks", "0 handles or "
          "locks lost, no zombie", "test", "tests/cluster/test_chaos"),
+        ("wrong K, another cluster or protocol, garbage", "refused, nothing "
+         "lost", "test", "tests/unit/test_phstored_refused"),
+        ("each fault put into the replication core", "noticed by the "
+         "simulator", "test", "tests/sim/run"),
     )),
     ("A Ceph cluster, backend rados", (
         ("one commit, cls_phstore", "<= 1.3 x a bare omap_set", "ceph",
@@ -108,6 +131,8 @@ GOALS = (
         ("its longest stall", "reported", "ceph", "osd-killed/longest"),
         ("persistent handles over SMB, 8 clients", "reported, beside "
          "full_outage", "cluster", "rados/8-clients"),
+        ("the monitor restarts under load", "0 errors", "test",
+         "tests/ceph/test_kills"),
         ("full pool", "a clear error, recovers", "test",
          "tests/ceph/test_full_pool"),
         ("200 kills of OSDs, phstored and smbd", "0 acknowledged lost",
@@ -122,6 +147,8 @@ GOALS = (
          "cephfs", "read-cost"),
         ("open and close, beside vfs_ceph_new alone", "reported", "cephfs",
          "open-close"),
+        ("smbtorture: durable and persistent handles, locks", "nothing fails "
+         "that passes on a local folder", "test", "tests/ceph/test_torture"),
     )),
     ("Durable v2 handles and leases", (
         ("durable v2, open and close, 1 client", "<= 1.1 x upstream's",
@@ -129,6 +156,10 @@ GOALS = (
         ("persistent with an RWH lease, open and close, 1 client",
          "<= 1.1 x without a lease", "summary",
          "lease-rwh/open-close/1-client"),
+        ("handle x lease x death x what comes between", "MS-SMB2's answer "
+         "in each cell", "test", "tests/smb/test_handle_matrix"),
+        ("smbtorture, deleteonclose-expire among it", "no worse than before",
+         "test", "tests/torture/run"),
     )),
 )
 

@@ -62,9 +62,13 @@ def wanted(data):
     def x_plain(storage, clients):
         return lambda: of_plain(data, 3, storage, clients)
 
-    def growth(storage):
+    def growth(storage, nodes):
         return lambda: [median(of_plain(data, 3, storage, 1)) /
-                        median(of_plain(data, 8, storage, 1))]
+                        median(of_plain(data, nodes, storage, 1))]
+
+    def total(storage, whom):
+        return lambda: [r["total_s"] for r in
+                        data["failover"]["%s/%s" % (storage, whom)]]
 
     def one():
         return [1]
@@ -112,10 +116,12 @@ def wanted(data):
                lambda n=clients: rates(data, 3, "full_outage", n),
                "persistent handles on 3 nodes over a Ceph cluster of three "
                "OSDs on the same machine; peer: full_outage")
-    yield ("sync/1-client/8-nodes-to-3", "x", "<=", 1.2, growth("sync"),
-           growth("full_outage"), "the cost of a persistent handle, plain "
-           "cycles/s over persistent ones in the same cluster, on 8 nodes "
-           "over that on 3; peer: full_outage")
+    for n, op in ((8, "<="), (5, None)):
+        yield ("sync/1-client/%d-nodes-to-3" % n, "x", op, 1.2,
+               growth("sync", n), growth("full_outage", n),
+               "the cost of a persistent handle, plain cycles/s over "
+               "persistent ones in the same cluster, on %d nodes over that "
+               "on 3; peer: full_outage" % n)
     for n in (1, 8):
         yield ("records/%d-process%s" % (n, "" if n == 1 else "es"),
                "commits/s", None, None,
@@ -133,6 +139,14 @@ def wanted(data):
            "SIGKILL of all of a node; from the end of ctdb's recovery until "
            "the handle asked for on another node is back and was written "
            "to; leader and another node; peer: full_outage")
+    for whom in ("other", "leader"):
+        yield ("failover/%s/total" % whom, "s", None, None,
+               total("sync", whom), total("full_outage", whom),
+               "SIGKILL of all of a node (%s) until the handle is back on "
+               "another one and was written to, ctdb's detection and "
+               "recovery included; peer: full_outage" % {
+                   "other": "not ctdb's leader", "leader": "ctdb's leader"
+               }[whom])
     yield ("failover/after-recovery-100000", "ms", "<", 2000.0,
            lambda: [data["failover"]["sync/other, 100000 handles open"][0][
                "after_ms"]], None,
