@@ -40,12 +40,21 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 CLASS_DIRS = ("/usr/lib/x86_64-linux-gnu/rados-classes",
               "/usr/lib/aarch64-linux-gnu/rados-classes",
               "/usr/lib/rados-classes")
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lab"))
+from phlab import LabError	# noqa: E402
+
 PR_SET_PDEATHSIG = 1
 POOL = "phstore"
 
 
-class LabError(Exception):
-    """The lab itself failed: not what is tested, but what tests it."""
+def run_main(main):
+    """End this test program with main's code; 75 if only the lab broke."""
+    try:
+        code = main()
+    except LabError as e:
+        print("not ok the lab broke: %s" % e)
+        code = os.EX_TEMPFAIL
+    sys.exit(code)
 
 
 def missing():
