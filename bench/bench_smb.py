@@ -20,20 +20,29 @@ WORKLOADS = (
 SLOW_US = 2000
 CLIENTS = (1, 8)
 MORE_CLIENTS = (2, 4, 16, 32)
+# an open loop: cycles that arrive per second, for 8 clients of 4 lanes
+OFFERED = (50, 100, 200, 400, 800, 1600)
 # handles that are not the main subject: name, share, handle, lease
 MORE_HANDLES = (
     ("durable", "plain", "durable-v2", "RWH"),
     ("lease-rwh", "ca_rwh", "persistent", "RWH"),
 )
+SIDES = (("persistent, phstore", "local", "persistent", 0),
+         ("persistent, Samba's own storage", "none", "persistent", 1),
+         ("plain handle", "local", "plain", 6))
 SYNCS = ("fdatasync", "msync")
 ODD_SYNCS = ("fsync", "sync_file_range", "pwritev2_sync", "syncfs")
 
 
 def steps(bench):
     cells = len(WORKLOADS) * len(CLIENTS) * 4
-    more = 3 * len(MORE_CLIENTS) * few_rounds(bench)
+    more = 3 * (len(MORE_CLIENTS) + len(OFFERED)) * few_rounds(bench)
     return bench.rounds * (cells + len(WORKLOADS) + 3) + more + slow_steps(
         bench)
+
+
+def offered(handle, rate):
+    return "%s, %d/s offered" % (handle, rate)
 
 
 def few_rounds(bench):
@@ -102,6 +111,12 @@ def run(bench):
                                        (peer, "persistent")):
                     cells.measure(bench, server, "open-close", False, handle,
                                   clients)
+            for rate, (_, server, handle, _) in itertools.product(
+                    OFFERED, SIDES):
+                cells.measure(bench, ours if server == "local" else peer,
+                              "open-close", False, handle, 8,
+                              offered(handle, rate),
+                              more=("--rate", str(rate), "--depth", "4"))
     finally:
         ours.stop()
         peer.stop()
@@ -149,11 +164,6 @@ def more_handle_rows(bench, cells):
               median(times("local", "lease-rwh")))
 
 
-SIDES = (("persistent, phstore", "local", "persistent", 0),
-         ("persistent, Samba's own storage", "none", "persistent", 1),
-         ("plain handle", "local", "plain", 6))
-
-
 def pictures(bench, cells):
     note = ("rounds: %d of %g s each, in turns; medians, whiskers from the "
             "smallest to the largest round" % (bench.rounds, bench.seconds))
@@ -175,7 +185,20 @@ def pictures(bench, cells):
             n: cells.get_all(server, "open-close", handle, n,
                              "cycles_per_s")
             for n in sorted(CLIENTS + MORE_CLIENTS)}, 1, colour=colour)
-         for name, server, handle, colour in SIDES], note, log_x=True, log_y=True))
+         for name, server, handle, colour in SIDES],
+        note, log_x=True, log_y=True))
+    for quantile, title in (("p50_us", "median"), ("p99_us", "99 %")):
+        bench.plots.append(plots.plot(
+            "line", "Open and close under an offered load, " + title,
+            "cycles that arrive per second", "us",
+            [plots.series(name, {
+                rate: cells.get_all(server, "open-close", offered(
+                    handle, rate), 8, "ops", "cycle", quantile)
+                for rate in OFFERED}, 1, colour=colour)
+             for name, server, handle, colour in SIDES],
+            note + "; from when a cycle should have begun: what the server "
+            "cannot keep up with waits, until the end of the round",
+            log_x=True, log_y=True))
 
     def groups(*path):
         return [plots.series(name, {

@@ -62,6 +62,11 @@ def machine(bench):
                 samba=version, rounds=bench.rounds, seconds=bench.seconds)
 
 
+# as everywhere: 0 is ours, 1 Samba's, 6 what there is at best
+PEER_COLOURS = {"store": 0, "tdb": 1, "lmdb": 2, "rocksdb": 3, "sqlite": 4,
+                "raw": 6}
+
+
 def peer_plots(bench):
     """The store beside other stores (bench_peers.py: bench.peers)."""
     peers = getattr(bench, "peers", [])
@@ -75,6 +80,7 @@ def peer_plots(bench):
         lines = [dict(
             name={"raw": "pwrite + fdatasync", "store": "phstore"}.get(mode,
                                                                        mode),
+            colour=PEER_COLOURS.get(mode, 7),
             points=[[p["writers"], p[key]] for p in peers
                     if p["mode"] == mode],
             spread=[p.get("spread") if key == "commits_per_s" else None
