@@ -96,7 +96,7 @@ static void sink_failed(struct phd_rados *r)
 	enum phstore_err err;
 	char text[256];
 
-	if (r->failed || r->engine == NULL) {
+	if (r->failed || r->engine == NULL || r->reborn_due) {
 		return;
 	}
 	pthread_mutex_lock(&r->engine->mutex);
@@ -362,6 +362,7 @@ static void on_done(struct tevent_context *ev, struct tevent_fd *fde,
 		phd_rados_advance(r);
 		phd_rados_ship(r);
 	}
+	phd_rados_group_event(r);
 }
 
 static void free_gone(struct phd_gone *g)
@@ -376,6 +377,7 @@ static void free_gone(struct phd_gone *g)
 
 void phd_rados_disconnect(struct phd_rados *r)
 {
+	phd_rados_job_stop(r);
 	if (r->has_pruner) {
 		pthread_join(r->pruner, NULL);
 		r->has_pruner = false;
@@ -401,6 +403,7 @@ void phd_rados_disconnect(struct phd_rados *r)
 static int rados_destructor(struct phd_rados *r)
 {
 	phd_rados_disconnect(r);
+	phd_rados_load_drop(r);
 	free_gone(r->gone);
 	free_gone(r->forget);
 	if (r->efd != -1) {
@@ -409,9 +412,8 @@ static int rados_destructor(struct phd_rados *r)
 	return 0;
 }
 
-static enum phstore_err connect_and_claim(struct phd_rados *r)
+static bool connect_begin(struct phd_rados *r)
 {
-	bool was_fenced = false;
 	enum phstore_err err;
 
 	r->conn = (struct phr_conn) {};
@@ -419,11 +421,22 @@ static enum phstore_err connect_and_claim(struct phd_rados *r)
 	r->conf_mem = talloc_new(r);
 	err = phr_conf_parse(r->conf_mem, r->name, &r->conn.conf);
 	if (err != PHSTORE_OK) {
-		return err;
+		phd_log(0, "%s", phstore_last_error());
+		return false;
 	}
 	/* others know the node by it */
 	r->conn.conf.writer = talloc_asprintf(
 		r->conf_mem, "node-%u", (unsigned)r->phd->conf->node);
+	return true;
+}
+
+static enum phstore_err connect_and_claim(struct phd_rados *r)
+{
+	struct phd_rados_job *job = &r->job;
+	enum phstore_err err;
+
+	job->engine = NULL;
+	job->was_fenced = false;
 	err = phr_conn_open(&r->conn, true);
 	if (err == PHSTORE_OK && r->conn.super.shards != 1) {
 		/* smbd relies on the order of its changes */
@@ -434,33 +447,84 @@ static enum phstore_err connect_and_claim(struct phd_rados *r)
 				   (unsigned)r->conn.super.shards);
 	}
 	if (err == PHSTORE_OK) {
-		err = phr_conn_writer_claim(&r->conn, &was_fenced);
+		err = phr_conn_writer_claim(&r->conn, &job->was_fenced);
 	}
 	if (err != PHSTORE_OK) {
 		return err;
 	}
-	if (phr_engine_new(&r->conn, &r->engine) < 0) {
+	if (phr_engine_new(&r->conn, &job->engine) < 0) {
 		return PHSTORE_ERR_NO_MEMORY;
 	}
-	r->engine->watch_full = true;
-	if (was_fenced) {
+	job->engine->watch_full = true;
+	return phr_roll_forward(job->engine, r->conn.writer);
+}
+
+static bool connected(struct phd_rados *r)
+{
+	struct phd_rados_job *job = &r->job;
+
+	/* also if it is of no use: it is freed with the rest */
+	r->engine = job->engine;
+	if (job->err != PHSTORE_OK) {
+		phd_log(0, "%s: %s", phstore_strerror(job->err), job->text);
+		return false;
+	}
+	if (job->was_fenced) {
 		phd_log(0, "this node was declared dead meanwhile: what its "
 			"log has that was not shipped is dropped");
 		phd_rados_drop_log(r);
 		r->life = 0;
 	}
-	return phr_roll_forward(r->engine, r->conn.writer);
+	return true;
 }
 
-bool phd_rados_connect(struct phd_rados *r)
+static void was_reborn(struct phd_rados *r)
 {
-	enum phstore_err err = connect_and_claim(r);
+	bool ok;
 
-	if (err != PHSTORE_OK) {
-		phd_log(0, "%s: %s", phstore_strerror(err),
-			phstore_last_error());
+	ok = connected(r);
+	if (!ok) {
+		phd_fail(r->phd, PHD_EXIT_FAILED, "cannot begin anew");
 	}
-	return err == PHSTORE_OK;
+}
+
+void phd_rados_reborn(struct phd_rados *r)
+{
+	bool ok;
+
+	if (r->reborn_due) {
+		return;
+	}
+	phd_rados_gate(r, "others have declared this node dead");
+	r->phase = PHD_RADOS_IDLE;
+	if (r->job.running) {
+		/* it has the connection; it will fail soon */
+		atomic_store(&r->job.cancel, true);
+		r->reborn_due = true;
+		return;
+	}
+	r->times_fenced += 1;
+	if (!r->clustered) {
+		/* to come back would be to fence who has taken over */
+		phstore_ship_fence(r->phd->ship,
+				   phstore_ship_head(r->phd->ship));
+		r->failed = true;
+		phd_fail(r->phd, PHD_EXIT_REFUSED, "another node has taken "
+			 "this store over");
+		return;
+	}
+	phd_rados_disconnect(r);
+	phd_rados_drop_log(r);
+	r->may_ship = false;
+	r->loaded_epoch = 0;
+	r->attempt = 0;
+	r->wanted = 0;
+	ok = connect_begin(r);
+	if (!ok) {
+		phd_fail(r->phd, PHD_EXIT_FAILED, "cannot begin anew");
+		return;
+	}
+	phd_rados_job_begin(r, connect_and_claim, was_reborn);
 }
 
 /* Nothing is guessed: what is not understood ends the daemon. */
@@ -525,7 +589,16 @@ static enum phd_exit rados_start(struct phd *phd)
 	(void)phstore_ship_get_state(phd->store, &st);
 	r->life = st.generation;
 	r->reached = phstore_ship_tell(phd->ship);
-	ok = phd_rados_connect(r);
+	pthread_mutex_init(&r->job.mutex, NULL);
+	pthread_cond_init(&r->job.cond, NULL);
+	r->job.end = &r->job.first;
+	ok = connect_begin(r);
+	if (ok) {
+		r->job.err = connect_and_claim(r);
+		snprintf(r->job.text, sizeof(r->job.text), "%s",
+			 phstore_last_error());
+		ok = connected(r);
+	}
 	if (!ok) {
 		return PHD_EXIT_REFUSED;
 	}

@@ -5,6 +5,7 @@
  *
  * phd_rados.c          the sink: the log's tail becomes operations
  * phd_rados_group.c    epochs: who may write, and from when on
+ * phd_rados_job.c      what waits for RADOS, in a thread
  * phd_rados_load.c     what RADOS has, into the local store
  */
 
@@ -41,6 +42,36 @@ enum phd_rados_phase {
 	PHD_RADOS_ACTIVE,
 };
 
+/* At most one at a time, see phd_rados_job.c */
+struct phd_rados_job {
+	enum phstore_err (*work)(struct phd_rados *r);	/* in the thread */
+	void (*turn)(struct phd_rados *r);		/* in the loop */
+	void (*done)(struct phd_rados *r);
+	pthread_t thread;
+	bool running;
+	atomic_bool ended;
+	atomic_bool cancel;
+	enum phstore_err err;
+	char text[256];			/* of err */
+
+	/* say */
+	struct phr_join join;
+	/* a new view */
+	struct phr_group group;
+	struct phr_view view;
+	bool lost;
+	/* begin anew */
+	struct phr_engine *engine;
+	bool was_fenced;
+	/* load: batches from the thread to the loop */
+	uint64_t prev;
+	pthread_mutex_t mutex;
+	pthread_cond_t cond;
+	struct phd_loaded *first, **end;
+	size_t num;
+	uint64_t damaged;
+};
+
 struct phd_rados {
 	struct phd *phd;
 	const char *name;	/* of the store in RADOS */
@@ -58,6 +89,8 @@ struct phd_rados {
 	bool may_ship;		/* min_epoch is known */
 	uint64_t min_epoch;	/* older ones are not shipped any more */
 	uint64_t loaded;	/* records, last time */
+	enum phstore_err load_err;	/* of the local store, last time */
+	uint64_t load_ns;	/* when that began */
 	uint64_t loaded_epoch;	/* the local store is complete for it */
 	bool failed;
 
@@ -91,6 +124,8 @@ struct phd_rados {
 	uint64_t silent_ns[PHSTORE_NODES_MAX];
 	uint64_t silent;
 	uint64_t times_fenced;
+	struct phd_rados_job job;
+	bool reborn_due;	/* when the job is done */
 
 	/* tombstones */
 	uint64_t num_deleted;	/* in this epoch */
@@ -110,20 +145,32 @@ void phd_rados_advance(struct phd_rados *r);
 bool phd_rados_is_drained(struct phd_rados *r);
 /* Nothing that is in the log and not with RADOS counts any more. */
 void phd_rados_drop_log(struct phd_rados *r);
-/* Connect and register; false: it was logged why not. */
-bool phd_rados_connect(struct phd_rados *r);
 void phd_rados_disconnect(struct phd_rados *r);
+/* Somebody has declared this node dead: begin anew. */
+void phd_rados_reborn(struct phd_rados *r);
 
 /* phd_rados_group.c */
 bool phd_rados_group_start(struct phd_rados *r);
 void phd_rados_group_step(struct phd_rados *r);
+/* RADOS has answered something, or a job has got somewhere. */
+void phd_rados_group_event(struct phd_rados *r);
 void phd_rados_group_tick(struct phd_rados *r);
 void phd_rados_group_status(struct phd_rados *r, struct phd_json *json);
 void phd_rados_group_stop(struct phd_rados *r);
-/* Somebody has declared this node dead: begin anew. */
-void phd_rados_reborn(struct phd_rados *r);
 
-/* phd_rados_load.c */
-enum phstore_err phd_rados_load(struct phd_rados *r, uint64_t prev);
+/* phd_rados_job.c */
+void phd_rados_job_begin(struct phd_rados *r,
+			 enum phstore_err (*work)(struct phd_rados *r),
+			 void (*done)(struct phd_rados *r));
+bool phd_rados_job_running(struct phd_rados *r);
+void phd_rados_job_wake(struct phd_rados *r);
+void phd_rados_job_stop(struct phd_rados *r);
+
+/* phd_rados_load.c: a job; done() is told with phd_rados_loaded() */
+void phd_rados_load_begin(struct phd_rados *r, uint64_t prev,
+			  void (*done)(struct phd_rados *r));
+enum phstore_err phd_rados_loaded(struct phd_rados *r);
+/* The end of the daemon: nobody wants it. */
+void phd_rados_load_drop(struct phd_rados *r);
 
 #endif /* PHD_RADOS_H */

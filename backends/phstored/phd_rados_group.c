@@ -40,9 +40,9 @@
  * node at a time: with "rados takeover" it fences whoever was there before,
  * without it does not begin while another is registered.
  *
- * While an epoch is formed the event loop may block for as long as RADOS
- * takes to answer. In an epoch it does not: the view is asked for
- * asynchronously.
+ * Nothing here waits for RADOS: the view is asked for asynchronously, and
+ * what else it takes to form an epoch is done by a thread (phd_rados_job.c).
+ * While that is at work the group stands still.
  */
 
 #ifdef PHSTORE_WITH_RADOS
@@ -91,50 +91,48 @@ static bool io_failed(struct phd_rados *r, enum phstore_err err)
 	return true;
 }
 
-static bool say(struct phd_rados *r, enum phr_join_phase phase,
+/* As io_failed(), of what the job has done. */
+static bool job_failed(struct phd_rados *r)
+{
+	if (r->job.err != PHSTORE_OK) {
+		(void)phstore_fail(r->job.err, "%s", r->job.text);
+	}
+	return io_failed(r, r->job.err);
+}
+
+static enum phstore_err say_work(struct phd_rados *r)
+{
+	return phr_group_join(&r->conn, (uint8_t)r->phd->conf->node,
+			      &r->job.join);
+}
+
+static void said(struct phd_rados *r)
+{
+	const struct phr_join *j = &r->job.join;
+
+	if (job_failed(r)) {
+		return;
+	}
+	if (j->phase == PHR_JOIN_DRAINED && r->phase == PHD_RADOS_DRAIN &&
+	    j->epoch == r->attempt)
+	{
+		r->phase = PHD_RADOS_JOINED;
+	}
+}
+
+static void say(struct phd_rados *r, enum phr_join_phase phase,
 		uint64_t epoch)
 {
-	struct phr_join j = {
+	r->job.join = (struct phr_join) {
 		.phase = phase,
 		.epoch = epoch,
 		.beat = ++r->beat,
 	};
-	enum phstore_err err;
-
-	err = phr_group_join(&r->conn, (uint8_t)r->phd->conf->node, &j);
 	r->beat_ns = phstore_now_ns();
-	return !io_failed(r, err);
+	phd_rados_job_begin(r, say_work, said);
 }
 
 static void step_later(struct phd_rados *r, uint32_t ms);
-
-void phd_rados_reborn(struct phd_rados *r)
-{
-	bool ok;
-
-	r->times_fenced += 1;
-	phd_rados_gate(r, "others have declared this node dead");
-	r->phase = PHD_RADOS_IDLE;
-	if (!r->clustered) {
-		/* to come back would be to fence who has taken over */
-		phstore_ship_fence(r->phd->ship,
-				   phstore_ship_head(r->phd->ship));
-		r->failed = true;
-		phd_fail(r->phd, PHD_EXIT_REFUSED, "another node has taken "
-			 "this store over");
-		return;
-	}
-	phd_rados_disconnect(r);
-	phd_rados_drop_log(r);
-	r->may_ship = false;
-	r->loaded_epoch = 0;
-	r->attempt = 0;
-	r->wanted = 0;
-	ok = phd_rados_connect(r);
-	if (!ok) {
-		phd_fail(r->phd, PHD_EXIT_FAILED, "cannot begin anew");
-	}
-}
 
 /* ---- the member ---- */
 
@@ -151,17 +149,17 @@ static void forget_deletions(struct phd_rados *r)
 	r->num_deleted = 0;
 }
 
-static void load(struct phd_rados *r)
+static void loaded(struct phd_rados *r)
 {
 	const struct phr_view *v = &r->group.view;
-	uint64_t began = phstore_now_ns();
 	enum phstore_err err;
-	bool ok;
 
-	err = phd_rados_load(r, v->prev);
+	err = phd_rados_loaded(r);
+	if (r->phase != PHD_RADOS_JOINED) {
+		/* another generation meanwhile, or found dead */
+		return;
+	}
 	if (err != PHSTORE_OK) {
-		/* half a store is none */
-		r->loaded_epoch = 0;
 		r->phase = PHD_RADOS_IDLE;
 		(void)io_failed(r, err);
 		return;
@@ -171,17 +169,20 @@ static void load(struct phd_rados *r)
 	r->epoch = v->epoch;
 	r->phase = PHD_RADOS_ACTIVE;
 	forget_deletions(r);
-	ok = say(r, PHR_JOIN_LOADED, v->epoch);
-	if (!ok) {
-		return;
-	}
 	if (r->life == 0) {
 		r->life = v->epoch;
 	}
 	phd_log(1, "epoch %" PRIu64 " has begun, members %" PRIx64 ", %"
 		PRIu64 " records read in %" PRIu64 " ms", v->epoch,
 		v->members, r->loaded,
-		(uint64_t)((phstore_now_ns() - began) / MS));
+		(uint64_t)((phstore_now_ns() - r->load_ns) / MS));
+	say(r, PHR_JOIN_LOADED, v->epoch);
+}
+
+static void load(struct phd_rados *r)
+{
+	r->load_ns = phstore_now_ns();
+	phd_rados_load_begin(r, r->group.view.prev, loaded);
 }
 
 static void want(struct phd_rados *r)
@@ -191,7 +192,7 @@ static void want(struct phd_rados *r)
 
 	if (r->wanted != after) {
 		r->wanted = after;
-		(void)say(r, PHR_JOIN_WANTS, v->epoch);
+		say(r, PHR_JOIN_WANTS, v->epoch);
 	}
 }
 
@@ -256,10 +257,8 @@ static void member(struct phd_rados *r)
 	case PHD_RADOS_DRAIN:
 		ok = phd_rados_is_drained(r);
 		/* or it was found that others have left us behind */
-		if (ok && r->phase == PHD_RADOS_DRAIN &&
-		    say(r, PHR_JOIN_DRAINED, r->attempt))
-		{
-			r->phase = PHD_RADOS_JOINED;
+		if (ok && r->phase == PHD_RADOS_DRAIN) {
+			say(r, PHR_JOIN_DRAINED, r->attempt);
 		}
 		break;
 	case PHD_RADOS_JOINED:
@@ -380,29 +379,70 @@ static void prune(struct phd_rados *r)
 	r->has_pruner = ret == 0;
 }
 
-static void begin_epoch(struct phd_rados *r)
+static enum phstore_err begin_work(struct phd_rados *r)
 {
-	struct phr_view v = r->group.view;
+	struct phd_rados_job *job = &r->job;
 	enum phstore_err err;
-	bool lost = false;
 
-	err = phr_group_fence(&r->conn, r->engine, v.members, r->blocklist);
+	err = phr_group_fence(&r->conn, r->engine, job->view.members,
+			      r->blocklist);
 	if (err == PHSTORE_ERR_FENCED) {
 		/* it came back beside us: once more */
-		return;
+		return PHSTORE_OK;
 	}
-	if (io_failed(r, err)) {
-		return;
+	if (err != PHSTORE_OK) {
+		return err;
 	}
-	v.state = PHR_VIEW_ACTIVE;
-	err = phr_group_set(&r->conn, &r->group, &v, &lost);
-	(void)io_failed(r, err);
+	return phr_group_set(&r->conn, &job->group, &job->view, &job->lost);
+}
+
+static void has_begun(struct phd_rados *r)
+{
+	(void)job_failed(r);
+}
+
+static void begin_epoch(struct phd_rados *r)
+{
+	r->job.group = r->group;
+	r->job.view = r->group.view;
+	r->job.view.state = PHR_VIEW_ACTIVE;
+	phd_rados_job_begin(r, begin_work, has_begun);
+}
+
+static enum phstore_err attempt_work(struct phd_rados *r)
+{
+	struct phd_rados_job *job = &r->job;
+	enum phstore_err err;
+
+	err = phr_epoch_take(&r->conn, &job->view.epoch);
+	if (err != PHSTORE_OK) {
+		return err;
+	}
+	return phr_group_set(&r->conn, &job->group, &job->view, &job->lost);
+}
+
+static void attempted(struct phd_rados *r)
+{
+	const struct phr_view *v = &r->job.view;
+
+	if (!job_failed(r) && !r->job.lost) {
+		r->lead_epoch = v->epoch;
+		phd_log(2, "a new epoch, %" PRIu64 ", members %" PRIx64,
+			v->epoch, v->members);
+	}
 }
 
 static void attempt(struct phd_rados *r, uint64_t members)
 {
 	const struct phr_view *old = &r->group.view;
-	struct phr_view v = {
+	uint64_t now = phstore_now_ns();
+
+	if (now < r->lead_again_ns) {
+		return;
+	}
+	r->lead_again_ns = now + AGAIN_MS * MS;
+	r->job.group = r->group;
+	r->job.view = (struct phr_view) {
 		.state = PHR_VIEW_PREPARING,
 		.leader = (uint8_t)r->phd->conf->node,
 		.members = members,
@@ -410,24 +450,7 @@ static void attempt(struct phd_rados *r, uint64_t members)
 		.prev = old->state == PHR_VIEW_ACTIVE ? old->epoch :
 							old->prev,
 	};
-	uint64_t now = phstore_now_ns();
-	enum phstore_err err;
-	bool lost = false;
-
-	if (now < r->lead_again_ns) {
-		return;
-	}
-	r->lead_again_ns = now + AGAIN_MS * MS;
-	err = phr_epoch_take(&r->conn, &v.epoch);
-	if (io_failed(r, err)) {
-		return;
-	}
-	err = phr_group_set(&r->conn, &r->group, &v, &lost);
-	if (!io_failed(r, err) && !lost) {
-		r->lead_epoch = v.epoch;
-		phd_log(2, "a new epoch, %" PRIu64 ", members %" PRIx64,
-			v.epoch, members);
-	}
+	phd_rados_job_begin(r, attempt_work, attempted);
 }
 
 static void lead(struct phd_rados *r)
@@ -471,26 +494,15 @@ static void lead(struct phd_rados *r)
 static bool look(struct phd_rados *r)
 {
 	uint64_t now = phstore_now_ns();
-	uint64_t until = now + r->conn.conf.timeout_ms * MS;
 	enum phstore_err err;
 
 	if (r->ask == NULL) {
 		if (r->phase == PHD_RADOS_ACTIVE && now < r->next_ask_ns) {
 			return false;
 		}
-		r->ask = phr_group_ask(&r->conn);
+		r->ask = phr_group_ask(&r->conn, r->efd);
 	}
-	if (r->ask == NULL) {
-		return false;
-	}
-	while (r->phase != PHD_RADOS_ACTIVE &&
-	       !phr_group_is_there(r->ask) && phstore_now_ns() < until)
-	{
-		struct timespec ts = { .tv_nsec = 100000 };
-
-		nanosleep(&ts, NULL);
-	}
-	if (!phr_group_is_there(r->ask)) {
+	if (r->ask == NULL || !phr_group_is_there(r->ask)) {
 		return false;
 	}
 	err = phr_group_take(&r->conn, r->ask, &r->group);
@@ -545,6 +557,10 @@ void phd_rados_group_step(struct phd_rados *r)
 {
 	bool ok;
 
+	if (phd_rados_job_running(r)) {
+		gate_now(r);
+		return;
+	}
 	if (r->phd->ended || r->engine == NULL ||
 	    (r->clustered && (r->down || !r->have_view)))
 	{
@@ -561,10 +577,20 @@ void phd_rados_group_step(struct phd_rados *r)
 		}
 		member(r);
 	}
-	if (ok && r->engine != NULL && !r->phd->ended) {
+	if (ok && r->engine != NULL && !r->phd->ended && !r->job.running) {
 		lead(r);
 	}
 	gate_now(r);
+}
+
+void phd_rados_group_event(struct phd_rados *r)
+{
+	if (r->job.running ||
+	    (r->ask != NULL && phr_group_is_there(r->ask)))
+	{
+		phd_rados_group_step(r);
+		step_later(r, FORMING_MS);
+	}
 }
 
 static void on_timer(struct tevent_context *ev, struct tevent_timer *te,
@@ -607,7 +633,10 @@ void phd_rados_group_tick(struct phd_rados *r)
 	if (r->phd->ended || r->engine == NULL) {
 		return;
 	}
-	if (r->clustered && now - r->beat_ns > BEAT_MS * MS) {
+	if (r->clustered && now - r->beat_ns > BEAT_MS * MS &&
+	    !(r->job.running && r->job.work == say_work))
+	{
+		/* not an old word behind a new one */
 		beat(r);
 	}
 	phd_rados_group_step(r);

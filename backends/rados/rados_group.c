@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "phstore_bytes.h"
 
@@ -81,7 +82,18 @@ struct phr_group_read {
 	int rview, rjoins;
 };
 
-struct phr_group_read *phr_group_ask(struct phr_conn *c)
+/* A librados thread. */
+static void ask_done(rados_completion_t comp, void *arg)
+{
+	uint64_t one = 1;
+	ssize_t n;
+
+	(void)comp;
+	n = write((int)(intptr_t)arg, &one, sizeof(one));
+	(void)n;
+}
+
+struct phr_group_read *phr_group_ask(struct phr_conn *c, int efd)
 {
 	struct phr_group_read *g = calloc(1, sizeof(*g));
 	const char *key = "view";
@@ -96,7 +108,8 @@ struct phr_group_read *phr_group_ask(struct phr_conn *c)
 					     &g->rview);
 	rados_read_op_omap_get_vals2(g->op, "", "j/", PHSTORE_NODES_MAX,
 				     &g->joins, &g->more, &g->rjoins);
-	ret = rados_aio_create_completion2(NULL, NULL, &g->comp);
+	ret = rados_aio_create_completion2((void *)(intptr_t)efd, ask_done,
+					   &g->comp);
 	if (ret == 0) {
 		ret = rados_aio_read_op_operate(g->op, c->io, g->comp,
 						PHR_META_OID, 0);

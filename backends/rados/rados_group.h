@@ -50,8 +50,11 @@ struct phr_group {
 
 struct phr_group_read;
 
-/* Without waiting: ask, look whether it is there, take it. NULL: failed. */
-struct phr_group_read *phr_group_ask(struct phr_conn *c);
+/*
+ * Without waiting: ask, look whether it is there, take it. NULL: failed. The
+ * eventfd is written to when it is there.
+ */
+struct phr_group_read *phr_group_ask(struct phr_conn *c, int efd);
 bool phr_group_is_there(struct phr_group_read *g);
 enum phstore_err phr_group_take(struct phr_conn *c, struct phr_group_read *g,
 				struct phr_group *group);

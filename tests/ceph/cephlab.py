@@ -90,6 +90,20 @@ def start_time(pid):
     return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
+def phstored_status(store, seconds=60.0):
+    """The daemon's own words, as `phstore status` shows them."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(seconds)
+        s.connect(os.path.join(store, "phstored.sock"))
+        s.sendall(b"status\n")
+        text = b""
+        while True:
+            part = s.recv(65536)
+            if not part:
+                return json.loads(text)
+            text += part
+
+
 def boot_id():
     with open("/proc/sys/kernel/random/boot_id") as f:
         return f.read().strip()

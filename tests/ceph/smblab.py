@@ -69,19 +69,7 @@ class Phstored:
             return "".join(f.readlines()[-lines:])
 
     def status(self):
-        """The daemon's own words, as `phstore status` shows them."""
-        import json
-        import socket
-        with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(60)
-            s.connect(os.path.join(self.store, "phstored.sock"))
-            s.sendall(b"status\n")
-            text = b""
-            while True:
-                part = s.recv(65536)
-                if not part:
-                    return json.loads(text)
-                text += part
+        return cephlab.phstored_status(self.store)
 
     def end(self, sig=signal.SIGTERM):
         if self.p is None:
