@@ -367,6 +367,7 @@ static const struct conf_backend rados_class = {
 
 const struct conf_backend *const conf_backends[] = {
 	&local,
+	&conf_ctdb,
 #ifdef PHSTORE_WITH_RADOS
 	&rados_plain,
 	&rados_class,

@@ -95,6 +95,10 @@ static int set_up(void **state)
 	be = *state;
 	be->fresh(path);
 	store = NULL;
+	if (be->start != NULL && !be->start(path)) {
+		print_message("# %s: what serves it does not start\n", path);
+		return -1;
+	}
 	if (open_as(path, PHSTORE_OPEN_CREATE, &store) != PHSTORE_OK) {
 		print_message("# open: %s\n", phstore_last_error());
 		return -1;

@@ -25,6 +25,8 @@ struct conf_backend {
 	const char *(*missing)(void);
 	/* the name of a store that is not there yet */
 	void (*fresh)(char path[CONF_PATH_MAX]);
+	/* before it is made: what serves it; NULL: nothing has to */
+	bool (*start)(const char *path);
 	/* the same store for a process that stays */
 	void (*remove)(const char *path);
 	/* segment_size and flags to open it with */
@@ -42,8 +44,12 @@ struct conf_backend {
 	bool (*stall)(bool on);
 	/* who waits may be the one in the system call, then no timeout helps */
 	bool waits_in_syscall;
+	/* the longest value, if it is not 8 MiB */
+	size_t value_max;
 	/* several processes write to one store at once */
 	bool many_writers;
+	/* an epoch is the cluster's: no version may have another */
+	bool epochs_given;
 	/* fence the writer of that name; NULL: all writers are one node */
 	enum phstore_err (*fence)(struct phstore *store, const char *writer);
 	/* the path for a writer of that name */
@@ -54,5 +60,8 @@ struct conf_backend {
 };
 
 extern const struct conf_backend *const conf_backends[];
+
+/* conf_ctdb.c */
+extern const struct conf_backend conf_ctdb;
 
 #endif /* CONFORMANCE_H */

@@ -25,10 +25,10 @@ static void put_get_delete(void **state)
 	get("t", "k", NULL);
 }
 
-/* A key with every byte in it, the longest key, an 8 MiB value. */
+/* A key with every byte in it, the longest key, a value of 8 MiB. */
 static void keys_and_values_of_all_kinds(void **state)
 {
-	size_t big = 8 * 1024 * 1024;
+	size_t big = be->value_max != 0 ? be->value_max : 8 * 1024 * 1024;
 	uint8_t all[256], longest[PHSTORE_KEY_MAX];
 	struct phstore_blob keys[] = {
 		{ all, sizeof(all) }, { longest, sizeof(longest) },
@@ -447,6 +447,12 @@ static void p3_versions_only_grow(void **state)
 	must(change_in(store, "t", "k", "2", &opts, true, NULL), PHSTORE_OK);
 	/* far above: what is not told a version follows */
 	opts.version.epoch = w.epoch + 1000;
+	if (be->epochs_given) {
+		must(change_in(store, "t", "k", "late", &opts, true, NULL),
+		     PHSTORE_ERR_FENCED);
+		opts.version.epoch = w.epoch;
+		opts.version.seq = w.seq + 1000;
+	}
 	must(change_in(store, "t", "k", "3", &opts, true, NULL), PHSTORE_OK);
 	reopen();
 	v = get("t", "k", "3");
