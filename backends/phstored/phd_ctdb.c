@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "phstore_frame.h"
@@ -33,6 +34,8 @@
 #define STATUS_TICKS 10
 /* Deletions wait two seconds to be swept, or for a batch of them. */
 #define SWEEP_TICKS 40
+/* Deletions done in one go while others wait: some 0.1 ms. */
+#define SWEEP_PIECE 32
 
 static uint64_t cluster_id(const struct phd_config *conf)
 {
@@ -284,6 +287,59 @@ void phd_ctdb_later(struct phd_ctdb *d)
 	tevent_schedule_immediate(d->later, d->phd->ev, later_handler, d);
 }
 
+/*
+ * The core's pieces of long work. A descriptor that stays readable as long as
+ * there are more: it gets its turn among the others, where an immediate event
+ * or a timer would be before all of them.
+ */
+static void turn_handler(struct tevent_context *ev, struct tevent_fd *fde,
+			 uint16_t flags, void *private_data)
+{
+	struct phd_ctdb *d = private_data;
+	bool more = false;
+	uint64_t count = 0;
+	ssize_t n;
+
+	(void)ev;
+	(void)fde;
+	(void)flags;
+	if (d->core != NULL && !d->down && !d->phd->ended) {
+		more = repl_turn(d->core);
+		phd_ctdb_flush_batch(d);
+	}
+	if (!more) {
+		n = read(d->turn_fd, &count, sizeof(count));
+		(void)n;
+	}
+}
+
+void phd_ctdb_turn(struct phd_ctdb *d)
+{
+	uint64_t one = 1;
+	ssize_t n;
+
+	n = write(d->turn_fd, &one, sizeof(one));
+	(void)n;	/* full is readable, too */
+}
+
+static bool turn_start(struct phd_ctdb *d)
+{
+	struct tevent_fd *fde = NULL;
+
+	d->turn_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (d->turn_fd == -1) {
+		return false;
+	}
+	fde = tevent_add_fd(d->phd->ev, d, d->turn_fd, TEVENT_FD_READ,
+			    turn_handler, d);
+	if (fde == NULL) {
+		close(d->turn_fd);
+		return false;
+	}
+	tevent_fd_set_auto_close(fde);
+	return true;
+}
+
 /* ---- what a network tells ---- */
 
 static void end_core(struct phd_ctdb *d)
@@ -326,6 +382,7 @@ static bool begin_core(struct phd_ctdb *d, const struct phd_view *view)
 		.beside = true,
 		.pull_all = damaged(d),
 		.sweep_ticks = SWEEP_TICKS,
+		.sweep_piece = SWEEP_PIECE,
 		.ops = &phd_repl_ops,
 		.private_data = d,
 	};
@@ -447,6 +504,7 @@ static struct phd_ctdb *of(struct phd *phd)
 static enum phd_exit sink_start(struct phd *phd)
 {
 	struct phd_ctdb *d = talloc_zero(phd, struct phd_ctdb);
+	bool ok;
 
 	if (d == NULL) {
 		return PHD_EXIT_FAILED;
@@ -461,7 +519,8 @@ static enum phd_exit sink_start(struct phd *phd)
 	d->later = tevent_create_immediate(d);
 	d->next_key = talloc_array(d, uint8_t, REPL_KEY_MAX);
 	d->sync = phd_sync_start(d);
-	if (d->later == NULL || d->next_key == NULL || d->sync == NULL) {
+	ok = turn_start(d);
+	if (!ok || d->later == NULL || d->next_key == NULL || d->sync == NULL) {
 		phd_log(0, "out of memory");
 		return PHD_EXIT_FAILED;
 	}

@@ -81,6 +81,7 @@ struct phd_ctdb {
 	uint8_t *next_key;		/* of the last ops->next() */
 
 	/* deferred: the core must not be called from its callbacks */
+	int turn_fd;			/* readable: repl_turn() */
 	struct tevent_immediate *later;
 	bool later_set;
 	bool want_synced;
@@ -100,6 +101,7 @@ struct phd_ctdb {
 void phd_ctdb_gate(struct phd_ctdb *d);
 void phd_ctdb_close(struct phd_ctdb *d, const char *reason);
 void phd_ctdb_later(struct phd_ctdb *d);
+void phd_ctdb_turn(struct phd_ctdb *d);
 void phd_ctdb_began(struct phd_ctdb *d);
 
 void phd_ctdb_synced(struct phd_ctdb *d, enum phstore_err err,

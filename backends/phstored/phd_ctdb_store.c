@@ -389,17 +389,20 @@ static void op_fenced(void *p, uint64_t pos)
 	(void)pos;
 }
 
-static void op_forgotten(void *p, const struct repl_record *rec)
+static bool op_forgotten(void *p, const struct repl_record *rec)
 {
 	struct phd_ctdb *d = p;
 	const char *table = NULL;
 	struct phstore_blob key = {};
 	bool ok = split_key(rec->key, &table, &key);
 
-	if (ok && !ended(d)) {
-		(void)d->net.ops->forgotten(&d->net, table, key,
-					    rec->version);
-	}
+	return !ok || ended(d) ||
+	       d->net.ops->forgotten(&d->net, table, key, rec->version);
+}
+
+static void op_turn(void *p)
+{
+	phd_ctdb_turn(p);
 }
 
 static void op_state(void *p, enum repl_state state, uint64_t epoch)
@@ -432,5 +435,6 @@ const struct repl_ops phd_repl_ops = {
 	.reached = op_reached,
 	.fenced = op_fenced,
 	.forgotten = op_forgotten,
+	.turn = op_turn,
 	.state = op_state,
 };

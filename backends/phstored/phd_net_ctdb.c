@@ -22,7 +22,7 @@
 
 #define DBS_MAX 16
 /* Deletions whose volatile records are being removed at the same time. */
-#define FORGETS_MAX 256
+#define FORGETS_MAX 1024
 /* Ask again for a look that does not come. */
 #define LOOK_TICKS 20
 
@@ -267,7 +267,7 @@ static void attached(struct tevent_req *req)
 	talloc_free(req);
 }
 
-/* NULL: not yet */
+/* NULL: not yet; more databases than smbd has: never */
 static struct phctdb_db *db_get(struct net_ctdb *n, const char *name)
 {
 	struct net_db *db = NULL;
@@ -345,7 +345,10 @@ static bool net_forgotten(struct phd_net *net, const char *table,
 
 	snprintf(name, sizeof(name), "%s.tdb", table);
 	db = db_get(n, name);
-	if (db == NULL || n->num_forgets >= FORGETS_MAX) {
+	if (db == NULL) {
+		return n->num_dbs == DBS_MAX;
+	}
+	if (n->num_forgets >= FORGETS_MAX) {
 		return false;
 	}
 	f = talloc_zero(n, struct forget);

@@ -19,6 +19,7 @@ MAX_SIMULATED = 64		# nodes, PHSTORE_NODES_MAX
 HEADER, RECORD, ITEM = 56, 32, 4		# bytes, repl_wire.h
 KEY = 24
 SWEEP_BATCH, SWEEP_PERIOD = 2048, 2050000.0	# phstored's
+SWEEP_PIECE = 32
 TICK = 50000.0
 
 
@@ -26,14 +27,16 @@ TICK = 50000.0
 class Constants:
     """
     Measured on the machine of bench/reference (docs/COST_MODEL.md says
-    how); wake, msg and item are of phstored's one thread.
+    how); wake, msg, item, swept and told are of phstored's one thread.
     """
     sync: float = 120.0		# an fdatasync
     latency: float = 50.0	# one way between two nodes
     per_byte: float = 0.008	# 1 Gbit/s
     wake: float = 13.0		# an event, whatever it is
     msg: float = 9.0		# a message sent or received
-    item: float = 9.0		# a record written, applied or forgotten
+    item: float = 9.0		# a record written or applied
+    swept: float = 2.0		# a deletion of a sweep applied or forgotten
+    told: float = 10.0		# its volatile record taken away
     smbd: float = 270.0		# smbd for an open or a close
     cores: int = 2		# of a node, for its smbds
     records: int = 2		# that an open or close changes
@@ -89,9 +92,13 @@ def sweep(k, cl, x):
     messages = 4 * (cl.nodes - 1) * rate
     size = messages * HEADER + 2 * (cl.nodes - 1) * deletions * (
         RECORD + KEY)
-    # each member applies and forgets those of all nodes
-    records = (2 * cl.nodes + 1) * deletions
-    return rate, messages, size, records
+    # each member applies and forgets those of all nodes, in pieces
+    pieces = math.ceil(batch / SWEEP_PIECE)
+    turns = rate * (2 * cl.nodes * (pieces + 1) + pieces)
+    load = deletions * (2 * cl.nodes * k.swept + k.told) + (
+        messages * (2 * k.msg + k.wake) + 4 * rate * (k.msg + k.wake) +
+        turns * k.wake)
+    return rate, messages, size, load
 
 
 def share(cl):
@@ -101,14 +108,13 @@ def share(cl):
 
 def sweep_load(k, cl, x):
     """phstored's time for sweeps, of all time."""
-    _, messages, _, records = sweep(k, cl, x)
-    return records * k.item + messages * (2 * k.msg + k.wake)
+    return sweep(k, cl, x)[3]
 
 
-def batching(k, cl, x):
+def batching(k, cl, x, swept=0.0):
     """
     (batches per us, phstored's load by them) of one node at x commits per
-    us, sweeps aside. What is staged while phstored is busy is one batch; of
+    us, beside a load by sweeps. What is staged while phstored is busy is one batch; of
     the clients of a closed loop about a quarter can be in that state at
     once (they are spread over smbd, phstored, network and disk).
     """
@@ -123,7 +129,7 @@ def batching(k, cl, x):
     batch, load = 1.0, 0.0
     for _ in range(80):
         load = x / batch * per_batch + records
-        busy = min(load, 0.99)
+        busy = min(load + swept, 0.99)
         service = (per_batch + records * batch / x) / jobs
         new = min(most, 1 + x * busy * service / (2 * (1 - busy)))
         batch = (batch + new) / 2
@@ -135,9 +141,7 @@ def at_rate(k, cl, x):
     peers = cl.copies - 1
     rate, sweep_msgs, sweep_bytes, _ = sweep(k, cl, x)
     swept = min(0.95, sweep_load(k, cl, x))
-    # while phstored sweeps nothing is shipped: the rest of the time more
-    batches, load = batching(k, cl, x / (1 - swept))
-    batches *= 1 - swept
+    batches, load = batching(k, cl, x, swept)
     if cl.replicated:
         ticks, told = tick_syncs(batches * peers, rate * cl.nodes)
         syncs = syncs_per_us(ticks, k.sync)
@@ -155,7 +159,7 @@ def at_rate(k, cl, x):
         "bytes": (peers * batches + acks) / x * HEADER + peers * value +
         sweep_bytes / x,
         "syncs": syncs / x,
-        "phstored": load * (1 - swept) + sweep_load(k, cl, x),
+        "phstored": load + swept,
         "smbd": x * k.smbd / k.cores,
         "disk": min(1.0, syncs * k.sync),
     }
@@ -180,8 +184,9 @@ def capacity(k, cl):
     low, high = 1e-9, 1.0
     for _ in range(50):
         mid = (low + high) / 2
-        _, load = batching(k, cl, mid)
-        if load + sweep_load(k, cl, mid) < 0.98:
+        swept = sweep_load(k, cl, mid)
+        _, load = batching(k, cl, mid, swept)
+        if load + swept < 0.98:
             low = mid
         else:
             high = mid
@@ -190,17 +195,18 @@ def capacity(k, cl):
 
 def closed_loop(k, cl):
     """
-    Commits per us of a node without sweeps: mean value analysis, stations
-    smbd (cores of them) and phstored, the rest a delay. phstored's time
-    depends on the rate, as batches grow: found by turns.
+    Commits per us of a node: mean value analysis, stations smbd (cores of
+    them) and phstored, the rest a delay. phstored's time depends on the rate,
+    as batches grow and sweeps take their part of it: found by turns.
     """
     clients = share(cl)
     wait = unloaded_wait(k, cl)
     station = k.smbd / k.cores
     x = 1 / (k.smbd + wait + cl.think)
     for _ in range(25):
-        _, load = batching(k, cl, x)
-        own = load / x
+        swept = min(0.9, sweep_load(k, cl, x))
+        _, load = batching(k, cl, x, swept)
+        own = load / x / (1 - swept)
         delay = cl.think + k.smbd - station + max(0.0, wait - own)
         queue_s = queue_p = rate = 0.0
         for n in range(1, min(clients, 3000) + 1):
@@ -220,34 +226,20 @@ def queueing(k, cl, x):
     """
     What a commit waits for others in phstored, on the mean: three times (at
     its writer's, at a successor's, and when the answer is back) it comes at
-    a random moment (Pollaczek and Khinchine). Sweeps are few and long.
+    a random moment (Pollaczek and Khinchine); of a sweep it waits for the
+    piece that is under way.
     """
-    rate, _, _, records = sweep(k, cl, x)
-    burst = records / (2 * cl.nodes + 1) / max(rate, 1e-12) * k.item
     swept = sweep_load(k, cl, x)
-    batches, load = batching(k, cl, x / max(0.05, 1 - swept))
-    load *= max(0.05, 1 - swept)
+    batches, load = batching(k, cl, x, swept)
     jobs = batches * (2 + 2 * (cl.copies - 1))
-    wait = (swept * burst + load * load / jobs) / (
+    wait = (swept * SWEEP_PIECE * k.swept + load * load / jobs) / (
         2 * max(0.02, 1 - swept - load))
     return wait * (3 if cl.copies > 1 else 1)
 
 
 def predict(k, cl):
-    """
-    A sweep stops a node's phstored for as long as the records of a batch
-    take; its clients go on until all of them wait for it.
-    """
     most, first = capacity(k, cl)
-    x0 = closed_loop(k, cl)
-    x = min(x0, most)
-    for _ in range(25):
-        rate, _, _, records = sweep(k, cl, x)
-        burst = records / (2 * cl.nodes + 1) / max(rate, 1e-12) * k.item
-        stall = max(0.0, 1 - share(cl) * (k.smbd / k.cores + cl.think) /
-                    max(burst, 1e-9))
-        new = 1 / (1 / x0 + stall * sweep_load(k, cl, x) / x)
-        x = (x + min(new, most)) / 2
+    x = min(closed_loop(k, cl), most)
     out = at_rate(k, cl, x)
     wait = unloaded_wait(k, cl)
     out.update(commits_per_s=x * 1e6 * cl.nodes,
@@ -279,6 +271,7 @@ class Simulator:
             "--think-ns", ns(cl.think), "--sync-ns", ns(k.sync),
             "--latency-ns", ns(k.latency), "--wake-ns", ns(k.wake),
             "--msg-ns", ns(k.msg), "--item-ns", ns(k.item),
+            "--swept-ns", ns(k.swept), "--told-ns", ns(k.told),
             "--smbd-ns", ns(k.smbd), "--cores", str(k.cores),
             "--records", str(k.records), "--bytes", str(k.bytes),
             "--ns-per-byte", str(k.per_byte * 1000),

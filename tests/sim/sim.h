@@ -11,6 +11,7 @@
  * sim_oracle.c   what clients were promised, and whether it holds
  * sim_main.c     a run of one seed, of many, of the seeded faults
  * sim_load.c     a cluster at work, in virtual time
+ * sim_events.c   what is to happen in it
  */
 
 #ifndef SIM_H
@@ -44,6 +45,7 @@ struct sim_node {
 	struct sim_copy mem[SIM_KEYS];	/* what the node sees */
 	struct sim_copy syncing[SIM_KEYS];
 	uint64_t sync_done;		/* time; 0: none running */
+	bool turn;			/* the core has more to do */
 	uint64_t slow_until;		/* its disk is slow */
 	uint64_t next_tick;
 	uint64_t tick_len;		/* its clock's pace */

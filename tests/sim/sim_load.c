@@ -24,9 +24,11 @@
 
 #include "repl_private.h"
 #include "sim.h"
+#include "sim_events.h"
 
 #define TICK_NS 50000000ULL
-#define SWEEP_TICKS 40		/* as phstored has it */
+#define SWEEP_TICKS 40		/* these two as phstored has them */
+#define SWEEP_PIECE 32
 #define SWEEP_NS (SWEEP_TICKS * TICK_NS)
 #define GENERATION 7
 #define NONE UINT32_MAX
@@ -34,18 +36,7 @@
 
 enum { EV_JOB, EV_CPU, EV_WORK, EV_STAGE, EV_SYNC, EV_DISK };
 enum { Q_CORE, Q_DISK, Q_NUM };
-enum { JOB_RECEIVE, JOB_TAIL, JOB_SYNCED, JOB_TICK };
-
-struct event {
-	uint64_t at;
-	uint64_t seq;
-	uint8_t what;
-	uint8_t job;
-	uint8_t node;
-	uint32_t client;
-	uint8_t *buf;
-	size_t len;
-};
+enum { JOB_RECEIVE, JOB_TAIL, JOB_SYNCED, JOB_TICK, JOB_TURN };
 
 struct client {
 	uint8_t node;
@@ -87,88 +78,35 @@ struct node {
 	struct queue log;		/* staged, not handed in */
 	struct queue wait;		/* handed in */
 	bool tail_set;
+	bool turn_set;
 };
 
 static struct {
 	unsigned int nodes, copies, clients, cores, records;
 	bool replicated;
-	uint64_t think, sync, latency, wake, msg, item, smbd;
+	uint64_t think, sync, latency, wake, msg, item, swept, told, smbd;
 	double ns_per_byte;
 	uint64_t bytes, warmup, length, seed;
 } conf = {
 	.nodes = 3, .copies = 2, .clients = 8, .cores = 2, .records = 2,
 	.sync = 120000, .latency = 50000, .wake = 20000, .msg = 15000,
-	.item = 4000, .smbd = 270000, .ns_per_byte = 8, .bytes = 400,
+	.item = 4000, .swept = 2000, .told = 10000, .smbd = 270000,
+	.ns_per_byte = 8, .bytes = 400,
 	.warmup = 600000000, .length = 2000000000, .seed = 1,
 };
 
 static struct sim rng;
 static struct node nodes[PHSTORE_NODES_MAX];
 static struct client *clients;
-static struct event *heap;
-static size_t heap_len, heap_size;
-static uint64_t now, next_seq;
+static uint64_t now;
 static uint64_t job_cost;		/* of the job under way */
+static bool in_turn;			/* it is a piece of a sweep */
 static uint64_t *latencies, *waits;
 static size_t num_lat, size_lat;
 static bool measuring;
 static struct { uint64_t ship, ack, sweep, bytes, syncs; } did;
 
-/* ---- events ---- */
-
-static bool before(const struct event *a, const struct event *b)
-{
-	return a->at != b->at ? a->at < b->at : a->seq < b->seq;
-}
-
-static void push(struct event ev)
-{
-	size_t i = heap_len, up;
-
-	if (heap_len == heap_size) {
-		heap_size = heap_size * 2 + 1024;
-		heap = realloc(heap, heap_size * sizeof(*heap));
-		if (heap == NULL) {
-			abort();
-		}
-	}
-	heap_len++;
-	while (i > 0) {
-		up = (i - 1) / 2;
-		if (before(&heap[up], &ev)) {
-			break;
-		}
-		heap[i] = heap[up];
-		i = up;
-	}
-	heap[i] = ev;
-}
-
-static struct event pop(void)
-{
-	struct event top = heap[0], last = heap[--heap_len];
-	size_t i = 0, c;
-
-	for (c = 1; c < heap_len; c = 2 * i + 1) {
-		if (c + 1 < heap_len && before(&heap[c + 1], &heap[c])) {
-			c++;
-		}
-		if (before(&last, &heap[c])) {
-			break;
-		}
-		heap[i] = heap[c];
-		i = c;
-	}
-	heap[i] = last;
-	return top;
-}
-
-static void at(uint64_t when, struct event ev)
-{
-	ev.at = when;
-	ev.seq = next_seq++;
-	push(ev);
-}
+/* ---- queues of clients ---- */
 
 static void enqueue(struct queue *q, int which, uint32_t c)
 {
@@ -203,7 +141,7 @@ static void client_next(uint32_t c)
 	if (conf.think != 0) {
 		from += (uint64_t)(-log(uniform()) * (double)conf.think);
 	}
-	at(from, (struct event) { .what = EV_WORK, .client = c });
+	events_at(from, (struct event) { .what = EV_WORK, .client = c });
 }
 
 /* The request has come: its smbd works, and then stages. */
@@ -224,7 +162,7 @@ static void work(uint32_t c)
 	clients[c].began = now;
 	*core = from + conf.smbd;
 	nd->smbd_busy += measuring ? conf.smbd : 0;
-	at(*core, (struct event) { .what = EV_STAGE, .client = c });
+	events_at(*core, (struct event) { .what = EV_STAGE, .client = c });
 }
 
 static void client_done(uint32_t c)
@@ -259,7 +197,7 @@ static void disk_begin(uint8_t n)
 		nd->disk_busy += t;
 		did.syncs++;
 	}
-	at(now + t, (struct event) { .what = EV_DISK, .node = n });
+	events_at(now + t, (struct event) { .what = EV_DISK, .node = n });
 }
 
 static void disk_want(uint8_t n, uint32_t c)
@@ -284,7 +222,7 @@ static void disk_done(uint8_t n)
 
 	nd->syncing = false;
 	if (nd->core_now) {
-		at(now, (struct event) {
+		events_at(now, (struct event) {
 			.what = EV_JOB, .job = JOB_SYNCED, .node = n,
 		});
 	}
@@ -333,7 +271,7 @@ static void op_send(void *p, uint8_t to, const uint8_t *buf, size_t len)
 			did.sweep += type >= REPL_PURGE;
 		}
 	}
-	at(when, (struct event) {
+	events_at(when, (struct event) {
 		.what = EV_JOB, .job = JOB_RECEIVE, .node = to, .buf = copy,
 		.len = len,
 	});
@@ -347,7 +285,7 @@ static void op_meta(void *p, const struct repl_meta *meta)
 static void op_apply(void *p, const struct repl_record *recs, size_t n)
 {
 	(void)p, (void)recs;
-	job_cost += n * conf.item;
+	job_cost += n * (in_turn ? conf.swept : conf.item);
 }
 
 static void op_nothing(void *p)
@@ -358,7 +296,27 @@ static void op_nothing(void *p)
 static void op_drop(void *p, const struct repl_record *rec)
 {
 	(void)p, (void)rec;
-	job_cost += conf.item;
+	job_cost += conf.swept;
+}
+
+static bool op_forgotten(void *p, const struct repl_record *rec)
+{
+	(void)p, (void)rec;
+	job_cost += conf.told;
+	return true;
+}
+
+/* After all that waits already. */
+static void op_turn(void *p)
+{
+	struct node *nd = p;
+
+	if (!nd->turn_set) {
+		nd->turn_set = true;
+		events_at(now + job_cost, (struct event) {
+			.what = EV_JOB, .job = JOB_TURN, .node = node_of(p),
+		});
+	}
 }
 
 /* No records are kept: the stores are empty when the epoch begins. */
@@ -371,7 +329,7 @@ static bool op_next(void *p, uint64_t min_epoch, struct phstore_blob after,
 
 static void op_sync(void *p)
 {
-	at(now + job_cost, (struct event) {
+	events_at(now + job_cost, (struct event) {
 		.what = EV_SYNC, .node = node_of(p),
 	});
 }
@@ -417,7 +375,8 @@ static const struct repl_ops ops = {
 	.sync = op_sync,
 	.reached = op_reached,
 	.fenced = op_fenced,
-	.forgotten = op_drop,
+	.forgotten = op_forgotten,
+	.turn = op_turn,
 	.state = op_state,
 };
 
@@ -476,6 +435,7 @@ static void run(struct node *nd)
 {
 	struct job *j = nd->jobs;
 	struct event *ev = &j->ev;
+	bool more;
 
 	nd->jobs = j->next;
 	if (nd->jobs == NULL) {
@@ -493,18 +453,27 @@ static void run(struct node *nd)
 		break;
 	case JOB_TICK:
 		repl_tick(nd->core);
-		at(now + TICK_NS, (struct event) {
+		events_at(now + TICK_NS, (struct event) {
 			.what = EV_JOB, .job = JOB_TICK, .node = ev->node,
 		});
 		break;
 	case JOB_TAIL:
 		nd->tail_set = false;
 		break;
+	case JOB_TURN:
+		nd->turn_set = false;
+		in_turn = true;
+		more = repl_turn(nd->core);
+		in_turn = false;
+		if (more) {
+			op_turn(nd);
+		}
+		break;
 	}
 	pump(nd);
 	nd->running = true;
 	nd->cpu_busy += measuring ? job_cost : 0;
-	at(now + job_cost, (struct event) {
+	events_at(now + job_cost, (struct event) {
 		.what = EV_CPU, .node = ev->node,
 	});
 	job_cost = 0;
@@ -541,7 +510,7 @@ static void stage(uint32_t c)
 	enqueue(&nd->log, Q_CORE, c);
 	if (!nd->tail_set) {
 		nd->tail_set = true;
-		at(now, (struct event) {
+		events_at(now, (struct event) {
 			.what = EV_JOB, .job = JOB_TAIL, .node = cl->node,
 		});
 	}
@@ -554,7 +523,7 @@ static void stage(uint32_t c)
 
 static void step(void)
 {
-	struct event ev = pop();
+	struct event ev = events_pop();
 
 	now = ev.at;
 	switch (ev.what) {
@@ -584,7 +553,7 @@ static void step(void)
 
 static void run_until(uint64_t when)
 {
-	while (heap_len > 0 && heap[0].at <= when) {
+	while (events_next() <= when) {
 		step();
 	}
 	now = when;
@@ -605,6 +574,7 @@ static bool start(void)
 			.cluster = 7,
 			.beside = true,
 			.sweep_ticks = SWEEP_TICKS,
+			.sweep_piece = SWEEP_PIECE,
 			.ops = &ops,
 			.private_data = nd,
 		};
@@ -617,7 +587,7 @@ static bool start(void)
 			return false;
 		}
 		repl_membership(nd->core, all, GENERATION);
-		at(now + sim_random(&rng, TICK_NS), (struct event) {
+		events_at(now + sim_random(&rng, TICK_NS), (struct event) {
 			.what = EV_JOB, .job = JOB_TICK, .node = i,
 		});
 	}
@@ -635,7 +605,7 @@ static bool start(void)
 		ramp = sim_random(&rng, ramp) +
 			clients[i].node * SWEEP_NS / conf.nodes;
 		clients[i].closing = sim_random(&rng, 2) == 0;
-		at(now + ramp, (struct event) {
+		events_at(now + ramp, (struct event) {
 			.what = EV_WORK, .client = i,
 		});
 	}
@@ -698,6 +668,7 @@ static const struct {
 	{ "--think-ns", &conf.think }, { "--sync-ns", &conf.sync },
 	{ "--latency-ns", &conf.latency }, { "--wake-ns", &conf.wake },
 	{ "--msg-ns", &conf.msg }, { "--item-ns", &conf.item },
+	{ "--swept-ns", &conf.swept }, { "--told-ns", &conf.told },
 	{ "--smbd-ns", &conf.smbd }, { "--bytes", &conf.bytes },
 	{ "--warmup-ns", &conf.warmup }, { "--length-ns", &conf.length },
 	{ "--seed", &conf.seed },
@@ -779,9 +750,10 @@ int sim_load(int argc, char **argv)
 	run_until(now + conf.length);
 	measuring = false;
 	tell();
-	while (heap_len > 0) {
-		free(pop().buf);
+	while (events_next() != UINT64_MAX) {
+		free(events_pop().buf);
 	}
+	events_end();
 	for (i = 0; i < conf.nodes; i++) {
 		while (nodes[i].jobs != NULL) {
 			struct job *j = nodes[i].jobs;
@@ -792,7 +764,6 @@ int sim_load(int argc, char **argv)
 		}
 		talloc_free(nodes[i].core);
 	}
-	free(heap);
 	free(clients);
 	free(latencies);
 	free(waits);

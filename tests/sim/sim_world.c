@@ -284,13 +284,23 @@ static void op_fenced(void *p, uint64_t pos)
 	}
 }
 
-static void op_forgotten(void *p, const struct repl_record *rec)
+static bool op_forgotten(void *p, const struct repl_record *rec)
 {
 	struct handle *h = p;
 	struct sim_node *nd = alive(p);
 
 	if (nd != NULL) {
 		oracle_forgotten(h->sim, rec);
+	}
+	return nd != NULL;
+}
+
+static void op_turn(void *p)
+{
+	struct sim_node *nd = alive(p);
+
+	if (nd != NULL) {
+		nd->turn = true;
 	}
 }
 
@@ -315,6 +325,7 @@ static const struct repl_ops ops = {
 	.reached = op_reached,
 	.fenced = op_fenced,
 	.forgotten = op_forgotten,
+	.turn = op_turn,
 	.state = op_state,
 };
 
@@ -339,6 +350,7 @@ static void start(struct sim *s, uint8_t i)
 		.cluster = 7,
 		.lazy = (s->seed & 3) == 3,
 		.sweep_ticks = 10,
+		.sweep_piece = 1,
 		.ops = &ops,
 		.private_data = &handles[i],
 	};
@@ -358,6 +370,7 @@ static void start(struct sim *s, uint8_t i)
 	nd->view = 0;
 	nd->told_at = 0;
 	nd->sync_done = 0;
+	nd->turn = false;
 	nd->next_tick = s->now + 1;
 	nd->tick_len = 10;
 	nd->core = repl_core_new(NULL, &conf, &nd->disk.meta);
@@ -570,6 +583,9 @@ void sim_step(struct sim *s)
 		if (nd->up && nd->next_tick <= s->now) {
 			nd->next_tick = s->now + nd->tick_len;
 			repl_tick(nd->core);
+		}
+		if (nd->up && nd->turn && (s->now + i) % 3 == 0) {
+			nd->turn = repl_turn(nd->core);
 		}
 		if (nd->up && nd->epoch != 0 && !s->calm &&
 		    sim_random(s, 12) == 0) {

@@ -24,7 +24,7 @@ struct repl_core *repl_core_new(TALLOC_CTX *mem_ctx,
 
 	if (config->node >= PHSTORE_NODES_MAX ||
 	    !(config->nodes & BIT(config->node)) ||
-	    config->copies < 1 ||
+	    config->copies < 1 || config->sweep_piece < 1 ||
 	    config->copies > phstore_nodes_count(config->nodes)) {
 		return NULL;
 	}

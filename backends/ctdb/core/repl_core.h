@@ -79,9 +79,14 @@ struct repl_ops {
 	void (*fenced)(void *private_data, uint64_t pos);
 	/**
 	 * Every member's floor covers this deletion: its version need not
-	 * be remembered any more (rule W1).
+	 * be remembered any more (rule W1). False: not now, ask again later.
 	 */
-	void (*forgotten)(void *private_data, const struct repl_record *rec);
+	bool (*forgotten)(void *private_data, const struct repl_record *rec);
+	/**
+	 * There is work that can wait a little: call repl_turn() until it
+	 * returns false, with a look at everything else in between.
+	 */
+	void (*turn)(void *private_data);
 	/** The state changed; begin volatile service, or stop it. */
 	void (*state)(void *private_data,
 		      enum repl_state state,
@@ -106,6 +111,7 @@ struct repl_config {
 	bool pull_all;
 	/* between sweeps of fewer deletions than a batch; costs a sync each */
 	uint32_t sweep_ticks;
+	uint32_t sweep_piece;	/* deletions done in one repl_turn(), > 0 */
 	const struct repl_ops *ops;
 	void *private_data;
 };
@@ -158,6 +164,9 @@ void repl_tick(struct repl_core *core);
 
 /** @brief A message came in. Anything may be in it. */
 void repl_receive(struct repl_core *core, const uint8_t *buf, size_t len);
+
+/** @brief A piece of the work ops->turn() told of. @return there is more */
+bool repl_turn(struct repl_core *core);
 
 /** @brief The sync asked for by ops->sync is done. */
 void repl_synced(struct repl_core *core);

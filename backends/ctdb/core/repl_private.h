@@ -52,6 +52,7 @@ enum {
 	MUT_NO_GATE,		/* writes on between recovery and epoch */
 	MUT_NO_FLOOR,		/* versions begin at 1 after a FORGET */
 	MUT_DELTA_ALWAYS,	/* an emptied node reads changes only */
+	MUT_SWEEP_PIECE,	/* PURGED when a piece of it is applied */
 	MUT_END
 };
 
@@ -60,6 +61,8 @@ enum {
 #define REPL_PULL_BYTES (128 * 1024)
 #define REPL_LAZY_MAX 1024		/* items received and not synced */
 #define REPL_SWEEP_BATCH 2048
+#define REPL_SWEEP_RESEND_TICKS 10
+#define REPL_SWEEP_CROWD 4		/* bodies waiting for a piece more */
 #define REPL_RESEND_TICKS 3
 #define REPL_PULL_TICKS 10
 #define REPL_SILENT_TICKS 40
@@ -147,6 +150,11 @@ struct inbound {
 	uint8_t purge_sync;		/* 0 no, 1 asked, 2 running, 3 done */
 	uint64_t purge_done;
 	uint64_t forget_done;
+	uint8_t *sweep;			/* body that is taken in pieces */
+	size_t sweep_len;
+	size_t sweep_ofs;		/* so far */
+	uint64_t sweep_batch;
+	bool sweep_forget;
 };
 
 /* A deletion of this node that waits to be forgotten. */
@@ -194,7 +202,13 @@ struct repl_core {
 	size_t batch_len;		/* tombstones in it, 0: none */
 	bool batch_forget;		/* second half */
 	uint64_t batch_answered;
+	uint64_t batch_unsent;		/* one node with each turn */
+	bool batch_done;		/* but for the last callbacks */
+	bool batch_wait;		/* one of them said: not now */
+	uint8_t *batch_body;
+	size_t batch_body_len;
 	unsigned int batch_idle;
+	unsigned int turn;		/* who had the last one */
 
 	uint64_t missing;
 	uint32_t missing_needed;

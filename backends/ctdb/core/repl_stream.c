@@ -38,6 +38,7 @@ void repl_stream_stop(struct repl_core *c)
 	uint8_t i;
 
 	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
+		talloc_free(c->in[i].sweep);
 		c->in[i] = (struct inbound) {};
 	}
 	c->num_peers = 0;

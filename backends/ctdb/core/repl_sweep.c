@@ -11,6 +11,11 @@
  * floor, the highest seq forgotten: a PURGE of an older deletion of that key,
  * by another node, may still come and must not win. With a new epoch
  * all tombstones are gone and whatever was under way is dropped.
+ *
+ * A batch is up to 2,048 deletions, of which each costs microseconds, on each
+ * member: too long for others to wait. So all of it is done in pieces, one
+ * per repl_turn(), between which the driver does what else there is. The sync
+ * comes after the last piece.
  */
 
 #include "repl_private.h"
@@ -59,44 +64,61 @@ void repl_sweep_stop(struct repl_core *c)
 	}
 	c->batch = 0;
 	c->batch_len = 0;
+	c->batch_unsent = 0;
+	c->batch_done = false;
+	TALLOC_FREE(c->batch_body);
 	c->floor = 0;
 }
 
+static void want_turn(struct repl_core *c)
+{
+	c->conf.ops->turn(c->conf.private_data);
+}
+
+/* To all members that have not answered, one with each turn. */
 static void sweep_send(struct repl_core *c)
 {
+	c->batch_unsent = c->meta.members & ~c->batch_answered;
+	c->batch_idle = 0;
+	want_turn(c);
+}
+
+static bool make_body(struct repl_core *c)
+{
 	struct tombstone *t = c->tombs;
-	uint64_t left = c->meta.members & ~c->batch_answered;
-	uint8_t *body = NULL;
 	size_t len = 0, i;
 
 	for (i = 0; i < c->batch_len; i++) {
 		len += repl_record_len(&t->rec);
 		t = t->next;
 	}
-	body = talloc_array(c, uint8_t, len);
-	if (body == NULL) {
-		return;
+	c->batch_body = talloc_array(c, uint8_t, len);
+	if (c->batch_body == NULL) {
+		return false;
 	}
+	c->batch_body_len = len;
 	t = c->tombs;
 	len = 0;
 	for (i = 0; i < c->batch_len; i++) {
-		len += repl_record_push(body + len, &t->rec);
+		len += repl_record_push(c->batch_body + len, &t->rec);
 		t = t->next;
 	}
-	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
-		if (left & BIT(i)) {
-			repl_send(c, c->batch_forget ? REPL_FORGET :
-				  REPL_PURGE, i, c->active, c->batch, 0,
-				  body, len, 0);
-		}
-	}
-	talloc_free(body);
-	c->batch_idle = 0;
+	return true;
+}
+
+static void send_one(struct repl_core *c)
+{
+	uint8_t i = phstore_nodes_lowest(c->batch_unsent);
+
+	c->batch_unsent &= ~BIT(i);
+	repl_send(c, c->batch_forget ? REPL_FORGET : REPL_PURGE, i, c->active,
+		  c->batch, 0, c->batch_body, c->batch_body_len, 0);
 }
 
 static void next_batch(struct repl_core *c)
 {
 	struct tombstone *t = c->tombs;
+	bool ok;
 
 	while (t != NULL && c->batch_len < REPL_SWEEP_BATCH &&
 	       t->pos <= c->reached_disk) {
@@ -104,6 +126,11 @@ static void next_batch(struct repl_core *c)
 		t = t->next;
 	}
 	if (c->batch_len == 0) {
+		return;
+	}
+	ok = make_body(c);
+	if (!ok) {
+		c->batch_len = 0;	/* again with the next tick */
 		return;
 	}
 	c->batch++;
@@ -114,9 +141,22 @@ static void next_batch(struct repl_core *c)
 
 void repl_sweep_tick(struct repl_core *c)
 {
+	uint8_t i;
+
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
+		if (c->in[i].sweep != NULL) {
+			/* the driver may have been away */
+			want_turn(c);
+		}
+	}
+	if (c->batch_done || c->batch_unsent != 0) {
+		c->batch_wait = false;
+		want_turn(c);
+		return;
+	}
 	if (c->batch_len > 0) {
 		c->batch_idle++;
-		if (c->batch_idle >= REPL_RESEND_TICKS) {
+		if (c->batch_idle >= REPL_SWEEP_RESEND_TICKS) {
 			sweep_send(c);
 		}
 		return;
@@ -136,7 +176,7 @@ void repl_on_swept(struct repl_core *c, const struct repl_hdr *h)
 		REPL_PURGED;
 
 	if (c->active == 0 || h->epoch != c->active || c->batch_len == 0 ||
-	    h->arg1 != c->batch || h->type != expected) {
+	    h->arg1 != c->batch || h->type != expected || c->batch_done) {
 		return;
 	}
 	c->batch_answered |= BIT(h->from) & c->meta.members;
@@ -149,43 +189,154 @@ void repl_on_swept(struct repl_core *c, const struct repl_hdr *h)
 		sweep_send(c);
 		return;
 	}
-	while (c->batch_len > 0) {
-		c->conf.ops->forgotten(c->conf.private_data, &c->tombs->rec);
+	c->batch_done = true;
+	c->batch_wait = false;
+	c->batch_unsent = 0;
+	TALLOC_FREE(c->batch_body);
+	want_turn(c);
+}
+
+/* Own batch: one more node gets it, or a piece is done with. */
+static bool own_turn(struct repl_core *c)
+{
+	uint32_t n;
+	bool ok;
+
+	if (c->batch_unsent != 0) {
+		send_one(c);
+		return true;
+	}
+	if (!c->batch_done || c->batch_wait) {
+		return false;
+	}
+	for (n = 0; n < c->conf.sweep_piece && c->batch_len > 0; n++) {
+		ok = c->conf.ops->forgotten(c->conf.private_data,
+					    &c->tombs->rec);
+		if (!ok) {
+			c->batch_wait = true;	/* for the next tick */
+			return true;
+		}
 		drop_first(c);
 		c->batch_len--;
 	}
-	if (c->num_tombs >= REPL_SWEEP_BATCH) {
-		next_batch(c);
-	}
-}
-
-/* Apply (or drop) all records of a body; false when it is malformed. */
-static bool each(struct repl_core *c,
-		 const uint8_t *body,
-		 size_t len,
-		 bool forget)
-{
-	struct repl_record rec = {};
-	size_t ofs, n;
-
-	for (ofs = 0; ofs < len; ofs += n) {
-		n = repl_record_pull(body + ofs, len - ofs, &rec);
-		if (n == 0 || !rec.deleted) {
-			c->num_garbage++;
-			return false;
-		}
-		if (forget) {
-			if (rec.version.epoch == c->active &&
-			    rec.version.seq > c->floor &&
-			    !MUTANT(MUT_NO_FLOOR)) {
-				c->floor = rec.version.seq;
-			}
-			c->conf.ops->drop(c->conf.private_data, &rec);
-		} else {
-			c->conf.ops->apply(c->conf.private_data, &rec, 1);
+	if (c->batch_len == 0) {
+		c->batch_done = false;
+		if (c->num_tombs >= REPL_SWEEP_BATCH) {
+			next_batch(c);
 		}
 	}
 	return true;
+}
+
+/* Take a body in pieces. It is the message's, so it is copied. */
+static void take_body(struct repl_core *c,
+		      const struct repl_hdr *h,
+		      const uint8_t *body,
+		      size_t len,
+		      bool forget)
+{
+	struct inbound *in = &c->in[h->from];
+
+	in->sweep = talloc_memdup(c, body, len);
+	if (in->sweep == NULL) {
+		return;		/* as if lost */
+	}
+	in->sweep_len = len;
+	in->sweep_ofs = 0;
+	in->sweep_batch = h->arg1;
+	in->sweep_forget = forget;
+	want_turn(c);
+}
+
+static void taken(struct repl_core *c, uint8_t from)
+{
+	struct inbound *in = &c->in[from];
+
+	TALLOC_FREE(in->sweep);
+	if (in->sweep_forget) {
+		in->forget_done = in->sweep_batch;
+		repl_send(c, REPL_FORGOTTEN, from, c->active, in->sweep_batch,
+			  0, NULL, 0, 0);
+		return;
+	}
+	in->purge = in->sweep_batch;
+	in->purge_pos = c->head;
+	in->purge_sync = 1;
+	repl_want_sync(c);
+}
+
+/* Apply (or drop) a piece of what came from a node. */
+static bool piece(struct repl_core *c, uint8_t from)
+{
+	struct inbound *in = &c->in[from];
+	struct repl_record rec = {};
+	uint32_t i;
+	size_t n;
+
+	if (in->sweep == NULL) {
+		return false;
+	}
+	for (i = 0; i < c->conf.sweep_piece && in->sweep_ofs < in->sweep_len;
+	     i++) {
+		n = repl_record_pull(in->sweep + in->sweep_ofs,
+				     in->sweep_len - in->sweep_ofs, &rec);
+		if (n == 0 || !rec.deleted) {
+			c->num_garbage++;
+			TALLOC_FREE(in->sweep);
+			return true;
+		}
+		in->sweep_ofs += n;
+		if (!in->sweep_forget) {
+			c->conf.ops->apply(c->conf.private_data, &rec, 1);
+			continue;
+		}
+		if (rec.version.epoch == c->active &&
+		    rec.version.seq > c->floor && !MUTANT(MUT_NO_FLOOR)) {
+			c->floor = rec.version.seq;
+		}
+		c->conf.ops->drop(c->conf.private_data, &rec);
+	}
+	if (in->sweep_ofs >= in->sweep_len || MUTANT(MUT_SWEEP_PIECE)) {
+		taken(c, from);
+	}
+	return true;
+}
+
+/* How many nodes' bodies wait, this node's own work included. */
+static unsigned int waiting(const struct repl_core *c)
+{
+	unsigned int n = 0;
+	uint8_t i;
+
+	if (c->batch_unsent != 0 || (c->batch_done && !c->batch_wait)) {
+		n++;
+	}
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
+		n += c->in[i].sweep != NULL;
+	}
+	return n;
+}
+
+/*
+ * The members in turn, then what is this node's own. When many wait several
+ * of them at once: else a node under full load would never come to the end.
+ */
+bool repl_turn(struct repl_core *c)
+{
+	unsigned int i, pieces;
+	bool did;
+
+	if (c->active == 0) {
+		return false;
+	}
+	pieces = 1 + waiting(c) / REPL_SWEEP_CROWD;
+	for (i = 0; i <= PHSTORE_NODES_MAX && pieces > 0; i++) {
+		c->turn = (c->turn + 1) % (PHSTORE_NODES_MAX + 1);
+		did = c->turn == PHSTORE_NODES_MAX ? own_turn(c) :
+		      piece(c, c->turn);
+		pieces -= did;
+	}
+	return waiting(c) > 0;
 }
 
 static bool of_this_epoch(struct repl_core *c, const struct repl_hdr *h)
@@ -213,17 +364,10 @@ void repl_on_purge(struct repl_core *c,
 		}
 		return;
 	}
-	if (in->purge != 0) {
+	if (in->purge != 0 || in->sweep != NULL) {
 		return;		/* answered when it is flushed */
 	}
-	ok = each(c, body, len, false);
-	if (!ok) {
-		return;
-	}
-	in->purge = h->arg1;
-	in->purge_pos = c->head;
-	in->purge_sync = 1;
-	repl_want_sync(c);
+	take_body(c, h, body, len, false);
 }
 
 /* Something was synced or acked: which PURGE can be answered? */
@@ -267,18 +411,16 @@ void repl_on_forget(struct repl_core *c,
 	if (!ok) {
 		return;
 	}
-	if (h->arg1 > in->forget_done) {
-		if (h->arg1 != in->purge_done && !MUTANT(MUT_FORGET_EARLY)) {
-			return;
-		}
-		ok = each(c, body, len, true);
-		if (!ok) {
-			return;
-		}
-		in->forget_done = h->arg1;
-	}
 	if (h->arg1 == in->forget_done) {
 		repl_send(c, REPL_FORGOTTEN, h->from, c->active, h->arg1, 0,
 			  NULL, 0, 0);
+		return;
 	}
+	if (h->arg1 < in->forget_done || in->sweep != NULL) {
+		return;		/* answered when all of it is dropped */
+	}
+	if (h->arg1 != in->purge_done && !MUTANT(MUT_FORGET_EARLY)) {
+		return;
+	}
+	take_body(c, h, body, len, true);
 }
