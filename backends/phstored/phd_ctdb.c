@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "phstore_frame.h"
@@ -36,6 +37,11 @@
 #define SWEEP_TICKS 40
 /* Deletions done in one go while others wait: some 0.1 ms. */
 #define SWEEP_PIECE 32
+
+/* A full disk: free segments to come back, how long to be away. */
+#define FULL_SEGMENTS 3
+#define FULL_PAUSE_NS 3000000000ULL
+#define FULL_TRY_NS 60000000000ULL
 
 static uint64_t cluster_id(const struct phd_config *conf)
 {
@@ -97,6 +103,10 @@ void phd_ctdb_gate(struct phd_ctdb *d)
 	if (d->phd->ended) {
 		return;
 	}
+	if (d->resigned) {
+		publish(d, false, 0, d->resigned_reason);
+		return;
+	}
 	if (d->down || d->core == NULL) {
 		publish(d, false, 0, d->down_reason);
 		return;
@@ -126,6 +136,12 @@ void phd_ctdb_began(struct phd_ctdb *d)
 }
 
 /* ---- the log ---- */
+
+/* Nobody is to be told anything now. */
+static bool idle(const struct phd_ctdb *d)
+{
+	return d->core == NULL || d->down || d->resigned || d->phd->ended;
+}
 
 static enum phstore_err hand_in(struct phd_ctdb *d,
 				const struct phstore_ship_txn *txn)
@@ -175,7 +191,7 @@ static void pump(struct phd_ctdb *d)
 	bool mem = false;
 	bool disk = false;
 
-	if (d->core == NULL || d->down || d->phd->ended) {
+	if (idle(d)) {
 		return;
 	}
 	repl_get_status(d->core, &st);
@@ -190,6 +206,9 @@ static void pump(struct phd_ctdb *d)
 			return;
 		}
 		err = hand_in(d, txn);
+		if (d->resigned) {
+			return;
+		}
 		if (err == PHSTORE_ERR_BUSY || err == PHSTORE_ERR_NO_MEMORY) {
 			/* again when something was acked, or with a tick */
 			phstore_ship_seek(d->phd->ship, txn->lsn);
@@ -225,6 +244,24 @@ static void pump(struct phd_ctdb *d)
 
 /* ---- what the core asked for and gets later ---- */
 
+static void end_core(struct phd_ctdb *d)
+{
+	struct phd_message *m = NULL;
+
+	TALLOC_FREE(d->core);
+	TALLOC_FREE(d->snap);
+	d->want_synced = false;
+	d->sync_stale = d->sync != NULL && phd_sync_running(d->sync);
+	d->batch_num = 0;
+	d->batch_bytes = 0;
+	TALLOC_FREE(d->batch_mem);
+	while ((m = d->self_first) != NULL) {
+		d->self_first = m->next;
+		talloc_free(m);
+	}
+	d->self_end = &d->self_first;
+}
+
 static void later_handler(struct tevent_context *ev,
 			  struct tevent_immediate *im, void *private_data)
 {
@@ -234,6 +271,9 @@ static void later_handler(struct tevent_context *ev,
 	(void)ev;
 	(void)im;
 	d->later_set = false;
+	if (d->resigned) {
+		end_core(d);
+	}
 	if (d->core == NULL || d->phd->ended) {
 		return;
 	}
@@ -241,7 +281,7 @@ static void later_handler(struct tevent_context *ev,
 		d->want_synced = false;
 		phd_sync_begin(d->sync);
 	}
-	while ((m = d->self_first) != NULL && d->core != NULL) {
+	while ((m = d->self_first) != NULL && !d->resigned) {
 		d->self_first = m->next;
 		if (d->self_first == NULL) {
 			d->self_end = &d->self_first;
@@ -268,7 +308,7 @@ void phd_ctdb_synced(struct phd_ctdb *d, enum phstore_err err,
 		return;
 	}
 	d->sync_stale = false;
-	if (d->core != NULL && !stale) {
+	if (d->core != NULL && !stale && !d->resigned) {
 		repl_synced(d->core);
 		phd_ctdb_flush_batch(d);
 		pump(d);
@@ -303,7 +343,7 @@ static void turn_handler(struct tevent_context *ev, struct tevent_fd *fde,
 	(void)ev;
 	(void)fde;
 	(void)flags;
-	if (d->core != NULL && !d->down && !d->phd->ended) {
+	if (!idle(d)) {
 		more = repl_turn(d->core);
 		phd_ctdb_flush_batch(d);
 	}
@@ -341,24 +381,6 @@ static bool turn_start(struct phd_ctdb *d)
 }
 
 /* ---- what a network tells ---- */
-
-static void end_core(struct phd_ctdb *d)
-{
-	struct phd_message *m = NULL;
-
-	TALLOC_FREE(d->core);
-	TALLOC_FREE(d->snap);
-	d->want_synced = false;
-	d->sync_stale = d->sync != NULL && phd_sync_running(d->sync);
-	d->batch_num = 0;
-	d->batch_bytes = 0;
-	TALLOC_FREE(d->batch_mem);
-	while ((m = d->self_first) != NULL) {
-		d->self_first = m->next;
-		talloc_free(m);
-	}
-	d->self_end = &d->self_first;
-}
 
 /* A store with damage holds less than it says: it is filled up again. */
 static bool damaged(struct phd_ctdb *d)
@@ -436,7 +458,7 @@ static void on_view(void *user_data, const struct phd_view *view)
 		phd_ctdb_close(d, "the nodes of the cluster have changed");
 		end_core(d);
 	}
-	if (d->core == NULL) {
+	if (d->core == NULL && !d->resigned) {
 		ok = begin_core(d, view);
 		if (!ok) {
 			return;
@@ -447,13 +469,61 @@ static void on_view(void *user_data, const struct phd_view *view)
 	}
 	d->view = *view;
 	d->have_view = true;
-	if (!same) {
+	if (!same && !d->resigned) {
 		phd_log(2, "ctdb: nodes %" PRIx64 " are active, generation %"
 			PRIx64,
 			view->up, view->generation);
 		repl_membership(d->core, view->up, view->generation);
 	}
 	phd_ctdb_gate(d);
+}
+
+/* ---- a full disk ---- */
+
+/*
+ * The store cannot take what came from others: this node is as good as dead to
+ * them, and they go on without it. It asks to join when there is room again,
+ * and once a minute in any case: what it is told first, to be empty, may make
+ * the room. Called from the core's callbacks, so the core ends later.
+ */
+void phd_ctdb_resign(struct phd_ctdb *d, const char *what)
+{
+	if (d->resigned) {
+		return;
+	}
+	snprintf(d->resigned_reason, sizeof(d->resigned_reason),
+		 "this node's disk is full, it is no member until there is "
+		 "room");
+	phd_log(0, "%s: %s; this node leaves the cluster's members until "
+		"there is room", what, phstore_last_error());
+	phd_ctdb_close(d, d->resigned_reason);
+	d->resigned = true;
+	d->resigned_ns = phstore_now_ns();
+	phd_ctdb_later(d);
+}
+
+static void come_back(struct phd_ctdb *d)
+{
+	uint64_t gone = phstore_now_ns() - d->resigned_ns;
+	struct phstore_stat st = {};
+	struct statvfs fs = {};
+	enum phstore_err err;
+	bool ok;
+	int ret;
+
+	err = phstore_stat(d->phd->store, &st);
+	ret = statvfs(d->phd->conf->store, &fs);
+	ok = err == PHSTORE_OK && ret == 0 && gone >= FULL_PAUSE_NS &&
+	     fs.f_bavail * fs.f_frsize >= FULL_SEGMENTS * st.segment_size;
+	if (d->core != NULL || (!ok && gone < FULL_TRY_NS)) {
+		return;
+	}
+	phd_log(1, "asks to join again");
+	d->resigned = false;
+	ok = begin_core(d, &d->view);
+	if (ok) {
+		repl_membership(d->core, d->view.up, d->view.generation);
+	}
 }
 
 static void on_down(void *user_data, const char *reason)
@@ -471,7 +541,7 @@ static void on_message(void *user_data, const uint8_t *buf, size_t len)
 	bool ours;
 
 	d->num_received += 1;
-	if (d->core == NULL || d->down || d->phd->ended) {
+	if (idle(d)) {
 		return;
 	}
 	ours = phd_ctdb_hear_status(d, buf, len);
@@ -568,7 +638,10 @@ static void sink_tick(struct phd *phd)
 		return;
 	}
 	d->net.ops->tick(&d->net);
-	if (d->core == NULL || phd->ended) {
+	if (d->resigned && d->have_view && !phd->ended) {
+		come_back(d);
+	}
+	if (d->core == NULL || d->resigned || phd->ended) {
 		return;
 	}
 	d->ticks += 1;
@@ -596,7 +669,7 @@ static bool sink_flushed(struct phd *phd)
 	struct repl_status st = {};
 
 	phd_ctdb_gate(d);
-	if (d->core == NULL || d->down) {
+	if (idle(d)) {
 		return true;
 	}
 	repl_get_status(d->core, &st);

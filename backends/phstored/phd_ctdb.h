@@ -61,6 +61,11 @@ struct phd_ctdb {
 	uint64_t meta_seq;
 	uint64_t cluster;
 
+	/* the store had no room: no part of the cluster until it has */
+	bool resigned;
+	uint64_t resigned_ns;
+	char resigned_reason[PHSTORE_SHIP_REASON_MAX];
+
 	bool gate_open;
 	uint64_t gate_epoch;
 	char gate_reason[PHSTORE_SHIP_REASON_MAX];
@@ -102,6 +107,7 @@ void phd_ctdb_gate(struct phd_ctdb *d);
 void phd_ctdb_close(struct phd_ctdb *d, const char *reason);
 void phd_ctdb_later(struct phd_ctdb *d);
 void phd_ctdb_turn(struct phd_ctdb *d);
+void phd_ctdb_resign(struct phd_ctdb *d, const char *what);
 void phd_ctdb_began(struct phd_ctdb *d);
 
 void phd_ctdb_synced(struct phd_ctdb *d, enum phstore_err err,

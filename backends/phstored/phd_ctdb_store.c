@@ -44,11 +44,16 @@ static bool split_key(struct phstore_blob full, const char **table,
 
 static bool ended(struct phd_ctdb *d)
 {
-	return d->phd->ended;
+	return d->phd->ended || d->resigned;
 }
 
-static void store_failed(struct phd_ctdb *d, const char *what)
+static void store_failed(struct phd_ctdb *d, enum phstore_err err,
+			 const char *what)
 {
+	if (err == PHSTORE_ERR_FULL) {
+		phd_ctdb_resign(d, what);
+		return;
+	}
 	phd_fail(d->phd, PHD_EXIT_FAILED, "%s: %s; this node leaves the "
 		 "cluster's members", what, phstore_last_error());
 }
@@ -71,7 +76,8 @@ void phd_ctdb_flush_batch(struct phd_ctdb *d)
 		d->snap_old = true;
 	}
 	if (err != PHSTORE_OK) {
-		store_failed(d, "cannot store what came from another node");
+		store_failed(d, err,
+			     "cannot store what came from another node");
 	}
 }
 
@@ -200,7 +206,8 @@ static void apply_many(struct phd_ctdb *d, const struct repl_record *recs,
 	d->snap_old = true;
 	d->num_applied += num;
 	if (err != PHSTORE_OK) {
-		store_failed(d, "cannot store what came from another node");
+		store_failed(d, err,
+			     "cannot store what came from another node");
 	}
 }
 
@@ -251,7 +258,7 @@ static void op_clear(void *p)
 	(void)phstore_stat(d->phd->store, &st);
 	err = phstore_ship_clear(d->phd->ship);
 	if (err != PHSTORE_OK) {
-		store_failed(d, "cannot empty the store");
+		store_failed(d, err, "cannot empty the store");
 		return;
 	}
 	d->snap_old = true;
@@ -281,7 +288,7 @@ static void op_drop(void *p, const struct repl_record *rec)
 	phstore_ship_set_floor(d->phd->ship, repl_floor(d->core));
 	err = phstore_ship_forget(d->phd->ship, table, key, rec->version);
 	if (err != PHSTORE_OK) {
-		store_failed(d, "cannot forget a deletion");
+		store_failed(d, err, "cannot forget a deletion");
 	}
 }
 
@@ -297,7 +304,7 @@ static void op_drop_all(void *p)
 	err = phstore_ship_forget_all(d->phd->ship);
 	d->snap_old = true;
 	if (err != PHSTORE_OK) {
-		store_failed(d, "cannot forget deletions");
+		store_failed(d, err, "cannot forget deletions");
 	}
 }
 
@@ -329,7 +336,7 @@ static bool op_next(void *p, uint64_t min_epoch, struct phstore_blob after,
 		d->snap_old = false;
 	}
 	if (err != PHSTORE_OK) {
-		store_failed(d, "cannot list the records");
+		store_failed(d, err, "cannot list the records");
 		return false;
 	}
 	i = phstore_ship_snapshot_above(d->snap, after);
