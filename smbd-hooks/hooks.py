@@ -776,6 +776,16 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
          "phstore_given_up:",
          scope="function share_mode_entry_durable_reconnect_cb"),
 
+    hook("left-state", "source3/smbd/durable.c",
+         "after", "DATA_BLOB new_cookie_blob;",
+         "	bool phstore_left; /* its smbd died */",
+         scope="block struct vfs_default_durable_reconnect_state {"),
+
+    hook("left-pid", "source3/smbd/durable.c",
+         "after", "old_pid = e.pid;",
+         "	state->phstore_left = !server_id_is_disconnected(&old_pid);",
+         scope="function vfs_default_durable_reconnect_fn"),
+
     hook("left-lease", "source3/smbd/durable.c",
          "before", "if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND)) {", """
 	if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND) &&
@@ -787,7 +797,8 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
 	if (NT_STATUS_IS_OK(status) &&
 	    (e->flags & PHSTORE_SHARE_ENTRY_KEPT) &&
 	    !breaking &&
-	    phstore_lease_may_be_old(fsp, &e->lease_key))
+	    phstore_lease_is_old(fsp, &e->lease_key, state->phstore_left,
+				 state->lease, lease_version, epoch))
 	{
 		if (!(state->lease->lease_state & SMB2_LEASE_HANDLE)) {
 			return NT_STATUS_OBJECT_NAME_NOT_FOUND;

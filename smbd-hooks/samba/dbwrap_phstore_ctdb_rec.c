@@ -483,8 +483,7 @@ static struct db_phstore_ctx clu_staged_as(const struct clu_rec *crec,
  */
 static bool clu_is_theirs(const struct clu_rec *crec)
 {
-	return dbwrap_phstore_keeps() &&
-	       (crec->hdr.flags & (PHVOL_TOMB | PHVOL_PLAIN)) &&
+	return (crec->hdr.flags & (PHVOL_TOMB | PHVOL_PLAIN)) &&
 	       crec->hdr.epoch == crec->epoch &&
 	       crec->hdr.origin != get_my_vnn();
 }
@@ -530,7 +529,8 @@ static NTSTATUS clu_do_storev(struct db_record *rec,
 	bool was_kept = stored && (crec->hdr.flags & PHVOL_KEPT);
 	bool kept = dbwrap_phstore_is_kept(flag, was_kept);
 	/* a lock is taken or a waiter comes: the durable form is the same */
-	bool same = kept && persistent && !(flag & DBWRAP_STORE_PHSTORE_KEPT);
+	bool same = kept && persistent && was_persistent &&
+		    !(flag & DBWRAP_STORE_PHSTORE_KEPT);
 	bool theirs = clu_is_theirs(crec);
 	bool stage = false;
 	struct db_phstore_ctx as = {};
@@ -545,7 +545,8 @@ static NTSTATUS clu_do_storev(struct db_record *rec,
 		return NT_STATUS_MEDIA_WRITE_PROTECTED;
 	}
 	/* the last persistent handle leaves: that is acked */
-	as = clu_staged_as(crec, kept && (was_kept || !was_persistent));
+	as = clu_staged_as(crec, (kept && (was_kept || !was_persistent)) ||
+				 (theirs && !persistent));
 	if (!persistent) {
 		mark = CLU_FORM_PLAIN;
 	}

@@ -335,10 +335,19 @@ bool phstore_lease_is_held(struct files_struct *fsp,
 	return other != NULL && other != fsp;
 }
 
-bool phstore_lease_may_be_old(struct files_struct *fsp,
-			      const struct smb2_lease_key *key)
+bool phstore_lease_is_old(struct files_struct *fsp,
+			  const struct smb2_lease_key *key,
+			  bool is_left,
+			  const struct smb2_lease *claimed,
+			  uint16_t version,
+			  uint16_t epoch)
 {
-	return lp_clustering() && !phstore_lease_is_held(fsp, key);
+	int16_t ahead = (int16_t)(claimed->lease_epoch - epoch);
+
+	if (!lp_clustering() || phstore_lease_is_held(fsp, key)) {
+		return false;
+	}
+	return is_left || (version > 1 && ahead > 0);
 }
 
 bool phstore_lease_all(const struct smbXsrv_tcon *tcon)

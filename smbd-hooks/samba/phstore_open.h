@@ -14,6 +14,7 @@ struct smbXsrv_open_global;
 struct files_struct;
 struct messaging_context;
 struct share_mode_lock;
+struct smb2_lease;
 struct smb2_lease_key;
 struct smbXsrv_tcon;
 
@@ -88,10 +89,15 @@ bool phstore_lease_is_held(struct files_struct *fsp,
 
 /*
  * A node that died may have taken the newest record of a lease with it. Who
- * takes up a handle that nobody else can have used since knows it better.
+ * takes up a handle that nobody else can have used since knows it better: its
+ * smbd died, or it has seen a later epoch.
  */
-bool phstore_lease_may_be_old(struct files_struct *fsp,
-			      const struct smb2_lease_key *key);
+bool phstore_lease_is_old(struct files_struct *fsp,
+			  const struct smb2_lease_key *key,
+			  bool is_left,
+			  const struct smb2_lease *claimed,
+			  uint16_t version,
+			  uint16_t epoch);
 
 /**
  * @brief May this share grant all leases? Unless smb.conf says otherwise, a
