@@ -10,7 +10,8 @@
  * crash is the loss of what is in memory, and the node may go on at once.
  *
  * A coordinator is nobody: its steps may happen any time or never, which is
- * what its death does. The first change is made by node 0: the ring has no
+ * what its death does. One that is silent for a while is an attempt whose
+ * next step comes after others have begun theirs. The first change is made by node 0: the ring has no
  * beginning.
  *
  * Bounds: EM epochs (the first has begun, with all nodes), VM changes (each
@@ -84,6 +85,7 @@ byte mset[EM + 1], srcs[EM + 1];
 byte rdy[EM + 1], cmt[EM + 1];
 byte merged[EM + 1];	/* what the epoch began with */
 byte kk[EM + 1];
+byte base[EM + 1];	/* sources hold all that is older */
 
 /* what the checker knows */
 byte topack;		/* newest acked version */
@@ -213,7 +215,15 @@ inline crash(i_)
 #endif
 }
 
+/* of a source: all, or what is of the base epoch or later */
+#define NEWS(e, x) ((x) >= (base[e] << 3))
+
 /* the rules whose faults are a condition */
+#ifdef M_OLD_COORDINATOR
+#define FOLLOWS(x, e) (att[x] == e || prom[x] > e)
+#else
+#define FOLLOWS(x, e) (att[x] == e)
+#endif
 #ifdef M_LAST_WINS
 #define KEEP(new, old) ((new) != 0)
 #else
@@ -384,6 +394,7 @@ inline decide()
 	if
 	:: ok && top > 0 && m != 0 ->
 		stage[ce] = 2;
+		base[ce] = top;
 		mset[ce] = prm[ce];
 #ifdef M_REJOIN_AS_SOURCE
 		srcs[ce] = prm[ce];
@@ -434,10 +445,17 @@ inline start()
 #endif
 }
 
-/* reads all sources, syncs, is ready */
+/*
+ * Reads all sources, syncs, is ready. A source reads changes only of the
+ * others; an emptied member all of the first, then changes only.
+ */
 inline ready()
 {
 	ok = true;
+	m = IN(srcs[ce], i);
+#ifdef M_DELTA_ALWAYS
+	m = 1;
+#endif
 	j = 0;
 	do
 	:: j < NN ->
@@ -452,10 +470,12 @@ inline ready()
 		do
 		:: j < NN ->
 			if
-			:: IN(srcs[ce], j) && KEEP(mem[j], mem[i]) ->
+			:: IN(srcs[ce], j) && (!m || NEWS(ce, mem[j])) &&
+			   KEEP(mem[j], mem[i]) ->
 				mem[i] = mem[j]
 			:: else
 			fi;
+			m = m | IN(srcs[ce], j);
 			j++
 		:: else -> break
 		od;
@@ -467,6 +487,9 @@ inline ready()
 	:: else
 	fi
 }
+
+/* some may have forgotten a deletion already, and others read changes only */
+#define LIVE(x) (IN(isdel, IDX(x)) -> 0 : (x))
 
 /* 5. the epoch begins with its first active node: P1, P3, P4 */
 inline begin()
@@ -482,7 +505,7 @@ inline activate()
 {
 	if
 	:: ce > begun -> begin()
-	:: ce == begun -> assert(dsk[i] == merged[ce])
+	:: ce == begun -> assert(LIVE(dsk[i]) == LIVE(merged[ce]))
 	:: else
 	fi;
 	act[i] = ce;
@@ -573,10 +596,10 @@ inline lose()
 	STEP((stage[a] == 2 && IN(mset[a], x) && att[x] == a && \
 	      IN(started, x) && UP(x) && !IN(rdy[a], x)), \
 	     i = x; ce = a; ready()) \
-	STEP((stage[a] >= 3 && att[x] == a && epo[x] < a && \
+	STEP((stage[a] >= 3 && FOLLOWS(x, a) && epo[x] < a && \
 	      IN(mset[a], x) && dat[x] == a && UP(x)), \
 	     epo[x] = a; cmt[a] = cmt[a] | BIT(x)) \
-	STEP((stage[a] == 4 && IN(mset[a], x) && att[x] == a && \
+	STEP((stage[a] == 4 && IN(mset[a], x) && FOLLOWS(x, a) && \
 	      epo[x] == a && UP(x)), i = x; ce = a; activate())
 
 #if NN == 3
