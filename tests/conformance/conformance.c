@@ -171,6 +171,15 @@ static struct phstore_version get(const char *table, const char *key,
 	return get_in(store, table, key, value);
 }
 
+/* The storage stops; on: 0 when it can not be made to here. */
+static bool stall(bool on)
+{
+	if (be->stall != NULL) {
+		return be->stall(on);
+	}
+	return false;
+}
+
 static bool above(struct phstore_version a, struct phstore_version b)
 {
 	return a.epoch != b.epoch ? a.epoch > b.epoch : a.seq > b.seq;

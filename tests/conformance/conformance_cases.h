@@ -661,15 +661,6 @@ static void p5_bounded(void **state)
 	assert_int_equal(st.num_records, 200);
 }
 
-/* The storage stops; on: 0 when it can not be made to here. */
-static bool stall(bool on)
-{
-	if (be->stall != NULL) {
-		return be->stall(on);
-	}
-	return false;
-}
-
 static void p6_staging_does_not_wait(void **state)
 {
 	uint64_t began, lsn = 0;

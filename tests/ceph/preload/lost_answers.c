@@ -3,9 +3,9 @@
  *
  * SPDX-License-Identifier: LGPL-3.0-or-later
  *
- * To be preloaded. Of the batches sent to a shard every sixteenth is told to have
- * timed out, after it was done: whoever sent it does not know, and sends it
- * again. Fences, which are written to full pools as well, arrive.
+ * To be preloaded. Of the batches sent to a shard every sixteenth is told to
+ * have timed out, after it was done: whoever sent it does not know, and sends
+ * it again. Fences, which are written to full pools as well, arrive.
  */
 
 #include <dlfcn.h>
