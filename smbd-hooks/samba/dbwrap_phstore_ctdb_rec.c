@@ -516,6 +516,41 @@ static NTSTATUS clu_remove(struct db_record *rec, struct clu_rec *crec)
 	return NT_STATUS_OK;
 }
 
+/*
+ * The store has no room for what durable handles want in it: they are not
+ * kept any more, and go on. tried: the version that was refused.
+ */
+static NTSTATUS clu_unkeep(struct db_record *rec,
+			   struct clu_rec *crec,
+			   const struct phvol_hdr *tried,
+			   const TDB_DATA *dbufs,
+			   int num_dbufs)
+{
+	struct db_phstore_ctx as = clu_staged_as(crec, true);
+	struct phvol_hdr hdr = *tried;
+	struct phstore_version version = {};
+	enum phstore_err err;
+	NTSTATUS status;
+
+	hdr.flags = PHVOL_TOMB;
+	hdr.seq += 1;
+	status = clu_base_store(crec, &hdr, dbufs, num_dbufs);
+	if (!NT_STATUS_IS_OK(status)) {
+		return status;
+	}
+	version.epoch = hdr.epoch;
+	version.seq = hdr.seq;
+	err = dbwrap_phstore_stage_version(
+		&as, rec->key, NULL, true, &version);
+	if (err != PHSTORE_OK) {
+		clu_undo(crec, "removal", err, true);
+		return dbwrap_phstore_map_err(err);
+	}
+	crec->hdr = hdr;
+	rec->flags.persistent = false;
+	return NT_STATUS_OK;
+}
+
 static NTSTATUS clu_do_storev(struct db_record *rec,
 			      const TDB_DATA *dbufs,
 			      int num_dbufs,
@@ -609,6 +644,11 @@ static NTSTATUS clu_do_storev(struct db_record *rec,
 			hdr = crec->hdr;
 			TALLOC_FREE(form.dptr);
 			return clu_base_store(crec, &hdr, dbufs, num_dbufs);
+		}
+		if (err == PHSTORE_ERR_FULL && kept && was_kept &&
+		    form.dsize != 0)
+		{
+			return clu_unkeep(rec, crec, &hdr, dbufs, num_dbufs);
 		}
 		if (err != PHSTORE_OK) {
 			clu_undo(crec, is_removal ? "removal" : "store", err,

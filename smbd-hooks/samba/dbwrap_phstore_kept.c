@@ -50,7 +50,7 @@ bool dbwrap_phstore_keeps_config(void)
 	const char *val = lp_parm_const_string(
 		GLOBAL_SECTION_SNUM, "phstore", "durable v2", NULL);
 	bool has_sink = dbwrap_phstore_has_sink();
-	bool wanted = !has_sink;
+	bool wanted = !has_sink || lp_clustering();
 	bool ok;
 
 	if (val != NULL) {
