@@ -131,6 +131,10 @@ GOALS = (
         ("its longest stall", "reported", "ceph", "osd-killed/longest"),
         ("persistent handles over SMB, 8 clients", "reported, beside "
          "full_outage", "cluster", "rados/8-clients"),
+        ("the same, backend ctdb, class sync", "reported, beside "
+         "full_outage", "cluster", "sync/8-clients"),
+        ("the same, backend local, one smbd", "reported, beside "
+         "full_outage", "cluster", "local/8-clients"),
         ("the monitor restarts under load", "0 errors", "test",
          "tests/ceph/test_kills"),
         ("full pool", "a clear error, recovers", "test",

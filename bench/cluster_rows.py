@@ -9,9 +9,9 @@ import statistics
 
 import plots
 
-NAMES = {"sync": "phstore, sync", "replicated": "phstore, replicated",
+NAMES = {"local": "phstore, local (no cluster)", "sync": "phstore, sync", "replicated": "phstore, replicated",
          "rados": "phstore, rados"}
-COLOURS = {"sync": 0, "replicated": 2, "rados": 3, "full_outage": 1,
+COLOURS = {"local": 5, "sync": 0, "replicated": 2, "rados": 3, "full_outage": 1,
            "partial_outage": 4}
 OPS = {">=": lambda a, b: a >= b, "<=": lambda a, b: a <= b,
        "<": lambda a, b: a < b}
@@ -25,6 +25,16 @@ def rates(data, nodes, storage, clients, handle="persistent"):
     cell = data["throughput"][str(nodes)][storage][
         "%s/%d" % (handle, clients)]
     return cell.get("rates") or [cell["cycles_per_s"]]
+
+
+def beside(data, nodes):
+    """{storage: cells} of that size; beside 3 nodes also none at all."""
+    cells = data["throughput"].get(str(nodes), {})
+    if str(nodes) == "1":
+        return {s: c for s, c in cells.items() if s != "local"}
+    local = data["throughput"].get("1", {}).get("local")
+    return dict({"local": local} if local and str(nodes) == "3" else {},
+                **cells)
 
 
 def ratios(top, low):
@@ -111,11 +121,16 @@ def wanted(data):
                0.7, x_plain("replicated", clients),
                x_plain("partial_outage", clients),
                plain_how % "partial_outage")
-        yield ("rados/%s" % name, "cycles/s", None, None,
-               lambda n=clients: rates(data, 3, "rados", n),
-               lambda n=clients: rates(data, 3, "full_outage", n),
-               "persistent handles on 3 nodes over a Ceph cluster of three "
-               "OSDs on the same machine; peer: full_outage")
+        for storage, nodes, how in (
+                ("rados", 3, "3 nodes over a Ceph cluster of three OSDs on "
+                 "the same machine"),
+                ("sync", 3, "3 nodes, backend ctdb, class sync, K=2"),
+                ("local", 1, "one smbd without a cluster, backend local")):
+            yield ("%s/%s" % (storage, name), "cycles/s", None, None,
+                   lambda s=storage, k=nodes, n=clients: rates(data, k, s, n),
+                   lambda n=clients: rates(data, 3, "full_outage", n),
+                   "persistent handles, " + how + "; peer: full_outage on 3 "
+                   "nodes")
     for n, op in ((8, "<="), (5, None)):
         yield ("sync/1-client/%d-nodes-to-3" % n, "x", op, 1.2,
                growth("sync", n), growth("full_outage", n),
@@ -204,7 +219,7 @@ def pictures(data):
                if "persistent/1" in data["throughput"][n].get(storage, {})}
         if len(got) > 1:
             over_n.append(plots.series(name, got, 1, **look))
-        cells = data["throughput"].get("3", {}).get(storage, {})
+        cells = beside(data, 3).get(storage, {})
         groups = {"%s client%s" % (n, "" if n == "1" else "s"):
                   "persistent/" + n for n in ("1", "8")}
         groups = {k: v for k, v in groups.items() if v in cells}
