@@ -57,6 +57,8 @@ test:
 bench-peers:
 	@scripts/setup bench || true
 
+bench bench-cluster bench-ceph bench-report: export SAMBA_CFLAGS ?= -O2
+
 bench: bench-peers all samba
 	@SAMBA_DIR="$(samba_dir)" bench/run; rc=$$?; bench/page; exit $$rc
 
