@@ -9,8 +9,8 @@ import statistics
 
 import plots
 
-NAMES = {"local": "phstore, local (no cluster)", "sync": "phstore, sync", "replicated": "phstore, replicated",
-         "rados": "phstore, rados"}
+NAMES = {"local": "phstore, local (no cluster)", "sync": "phstore, sync",
+         "replicated": "phstore, replicated", "rados": "phstore, rados"}
 COLOURS = {"local": 5, "sync": 0, "replicated": 2, "rados": 3, "full_outage": 1,
            "partial_outage": 4}
 OPS = {">=": lambda a, b: a >= b, "<=": lambda a, b: a <= b,
