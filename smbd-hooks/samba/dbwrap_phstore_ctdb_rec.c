@@ -488,14 +488,35 @@ static bool clu_is_theirs(const struct clu_rec *crec)
 	       crec->hdr.origin != get_my_vnn();
 }
 
+/* The volatile record has hdr: the store's is deleted, in that version. */
+static NTSTATUS clu_stage_removal(struct db_record *rec,
+				  struct clu_rec *crec,
+				  bool kept,
+				  const struct phvol_hdr *hdr)
+{
+	struct db_phstore_ctx as = clu_staged_as(crec, kept);
+	struct phstore_version version = {
+		.epoch = hdr->epoch,
+		.seq = hdr->seq,
+	};
+	enum phstore_err err;
+
+	err = dbwrap_phstore_stage_version(
+		&as, rec->key, NULL, true, &version);
+	if (err != PHSTORE_OK) {
+		clu_undo(crec, "removal", err, true);
+		return dbwrap_phstore_map_err(err);
+	}
+	crec->hdr = *hdr;
+	rec->flags.persistent = false;
+	return NT_STATUS_OK;
+}
+
 /* Deleted in the store, and so that nobody forgets it too early. */
 static NTSTATUS clu_remove(struct db_record *rec, struct clu_rec *crec)
 {
-	struct db_phstore_ctx as = clu_staged_as(
-		crec, crec->hdr.flags & PHVOL_KEPT);
+	bool kept = (crec->hdr.flags & PHVOL_KEPT) != 0;
 	struct phvol_hdr hdr = { .flags = PHVOL_TOMB };
-	struct phstore_version version = {};
-	enum phstore_err err;
 	NTSTATUS status;
 
 	clu_next_version(crec, &hdr);
@@ -503,17 +524,7 @@ static NTSTATUS clu_remove(struct db_record *rec, struct clu_rec *crec)
 	if (!NT_STATUS_IS_OK(status)) {
 		return status;
 	}
-	version.epoch = hdr.epoch;
-	version.seq = hdr.seq;
-	err = dbwrap_phstore_stage_version(
-		&as, rec->key, NULL, true, &version);
-	if (err != PHSTORE_OK) {
-		clu_undo(crec, "removal", err, true);
-		return dbwrap_phstore_map_err(err);
-	}
-	crec->hdr = hdr;
-	rec->flags.persistent = false;
-	return NT_STATUS_OK;
+	return clu_stage_removal(rec, crec, kept, &hdr);
 }
 
 /*
@@ -526,10 +537,7 @@ static NTSTATUS clu_unkeep(struct db_record *rec,
 			   const TDB_DATA *dbufs,
 			   int num_dbufs)
 {
-	struct db_phstore_ctx as = clu_staged_as(crec, true);
 	struct phvol_hdr hdr = *tried;
-	struct phstore_version version = {};
-	enum phstore_err err;
 	NTSTATUS status;
 
 	hdr.flags = PHVOL_TOMB;
@@ -538,17 +546,7 @@ static NTSTATUS clu_unkeep(struct db_record *rec,
 	if (!NT_STATUS_IS_OK(status)) {
 		return status;
 	}
-	version.epoch = hdr.epoch;
-	version.seq = hdr.seq;
-	err = dbwrap_phstore_stage_version(
-		&as, rec->key, NULL, true, &version);
-	if (err != PHSTORE_OK) {
-		clu_undo(crec, "removal", err, true);
-		return dbwrap_phstore_map_err(err);
-	}
-	crec->hdr = hdr;
-	rec->flags.persistent = false;
-	return NT_STATUS_OK;
+	return clu_stage_removal(rec, crec, true, &hdr);
 }
 
 static NTSTATUS clu_do_storev(struct db_record *rec,
