@@ -187,8 +187,18 @@ struct db_context *db_open_phstore_ctdb(TALLOC_CTX *mem_ctx,
 	struct db_context *db = NULL;
 	struct db_phstore_ctx *ctx = NULL;
 	struct phstore *store = NULL;
+	/*
+	 * No read-only copies: ctdbd 4.25 ends itself ("Failed to add deferred
+	 * call for revoke child") when a node dies while some are called back.
+	 */
+	uint64_t not_for_base = DBWRAP_FLAG_PER_REC_PERSISTENT |
+				DBWRAP_FLAG_OPTIMIZE_READONLY_ACCESS;
 	bool ok;
 
+	if (dbwrap_flags & DBWRAP_FLAG_OPTIMIZE_READONLY_ACCESS) {
+		DBG_NOTICE("%s: dbwrap_optimize_readonly is ignored: not safe "
+			   "with handles that must survive\n", name);
+	}
 	if (!(tdb_flags & TDB_CLEAR_IF_FIRST)) {
 		DBG_ERR("%s: only a TDB_CLEAR_IF_FIRST database can have "
 			"persistent records\n", name);
@@ -234,8 +244,7 @@ struct db_context *db_open_phstore_ctdb(TALLOC_CTX *mem_ctx,
 				    open_flags,
 				    mode,
 				    DBWRAP_LOCK_ORDER_NONE,
-				    dbwrap_flags &
-				    ~DBWRAP_FLAG_PER_REC_PERSISTENT);
+				    dbwrap_flags & ~not_for_base);
 	if (ctx->base == NULL) {
 		int err = errno;
 

@@ -53,7 +53,9 @@ class Db:
             left = end - time.monotonic()
             ready = select.select([fd], [], [], max(left, 0))[0]
             if not ready:
-                raise Gone("node %d says nothing" % self.node.pnn)
+                raise Gone("node %d says nothing; the end of its ctdbd's log:"
+                           "\n%s" % (self.node.pnn,
+                                     self.node.tail("stdout.ctdbd", 40)))
             data = os.read(fd, 65536)
             if not data:
                 raise Gone("phdb of node %d ended" % self.node.pnn)
