@@ -163,6 +163,15 @@ def session_pids(leader, zombies=False):
     return sorted(found, key=lambda pid: (pid != leader, pid))
 
 
+def wait_gone(pid, timeout=60.0):
+    """Until nothing is left of it: smbd takes a zombie for a living peer."""
+    end = time.monotonic() + timeout
+    while os.path.exists("/proc/%d" % pid):
+        if time.monotonic() > end:
+            raise LabError("process %d does not die" % pid)
+        time.sleep(0.005)
+
+
 def signal_pid(pid, sig):
     try:
         os.kill(pid, sig)
@@ -450,11 +459,15 @@ class SmbServer:
         return killed
 
     def kill9_one(self, conn):
-        """SIGKILL the smbd that serves this connection."""
+        """
+        SIGKILL the smbd that serves this connection, and wait for its end:
+        until then it counts as alive, and a reconnect is refused.
+        """
         pid = self.pid_of(conn)
         if pid is not None and self.proc is not None and \
                 pid != self.proc.pid:
             signal_pid(pid, signal.SIGKILL)
+            wait_gone(pid)
             return pid
         return None
 

@@ -309,8 +309,10 @@ class Worker:
     def reclose(self, h):
         status = self.client.tree.status_of(self.reconnect_once, h)
         end = time.monotonic() + 0.5
-        while status == "OBJECT_NAME_NOT_FOUND" and time.monotonic() < end:
+        last = False
+        while status == "OBJECT_NAME_NOT_FOUND" and not last:
             # also said while the smbd that was killed is not dead yet
+            last = time.monotonic() > end and not self.test.dying
             time.sleep(0.05)
             status = self.client.tree.status_of(self.reconnect_once, h)
         if status == "OBJECT_NAME_NOT_FOUND":
@@ -408,12 +410,14 @@ class Worker:
 class World:
     """What the clients share, and what was seen of them."""
 
-    retry_seconds = 5.0		# a reconnect may be refused so long
+    retry_seconds = 60.0	# a reconnect may be refused so long
     patience = 90		# until a client counts as hanging
     late_is_gone = False	# an answer that does not come: connect again
     check_seconds = 0.0		# connections may break so long while checking
     # What CREATE and LOCK may be refused with, for now
     may_refuse = ()
+    # A smbd was killed, and is not dead yet
+    dying = False
     # A server that was cut off or stopped still writes what it had been sent
     # into the shared file. To keep it from that is the file system's part.
     late_writes = False
