@@ -25,15 +25,18 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lab"))
 import phlab		# noqa: E402
 import netns		# noqa: E402
+from nodescripts import ADDRESSES, CTL, LEAVE, LOCK	# noqa: E402
 
 PORT = 445
 
@@ -99,31 +102,11 @@ SMB_CONF = """# written by tests/cluster/clusterlab.py
 	phstore:path = {store}
 """
 
+# What a process that a test ended returns
+ENDED_BY_TEST = (-signal.SIGKILL, -signal.SIGTERM)
+
 # Storages with a phstored on each node. For rados see tests/ceph/smblab.py.
 SHIPPED = ("ctdb", "rados")
-
-# The event script of the lab for addresses; ctdb's own reads /sys, which
-# knows nothing of namespaces. In test mode ctdbd tells nobody that an address
-# has moved (ARP), so clients would try the old node for half a minute.
-ADDRESSES = """#!/bin/sh
-# SPDX-License-Identifier: GPL-3.0-or-later
-case $1 in
-takeip)
-	ip addr add "$3/$4" dev "$2" 2>/dev/null
-	"$CTDB" gratarp "$3" "$2"
-	;;
-releaseip) ip addr del "$3/$4" dev "$2" 2>/dev/null || true ;;
-esac
-exit 0
-"""
-
-
-# The same command on all nodes, as ctdb demands, but each takes its own way
-# to the shared file, so that a node can lose it.
-LOCK = """#!/bin/sh
-# SPDX-License-Identifier: GPL-3.0-or-later
-exec {bin}/ctdb_mutex_fcntl_helper "$CTDB_BASE/shared/cluster.lock" 2
-"""
 
 
 def programs_missing():
@@ -270,6 +253,16 @@ class Node:
         return [] if p is None or p.poll() is not None else \
             phlab.session_pids(p.pid)
 
+    def broken(self):
+        """
+        (name, code) of daemons that aborted, and of ctdbd if it gave up. One
+        that a test killed, or told to end, did not end by itself.
+        """
+        return [(name, p.returncode) for name, p in list(self.procs.items()) if
+                p.poll() is not None and
+                (p.returncode < 0 and p.returncode not in ENDED_BY_TEST or
+                 name == "ctdbd" and p.returncode > 0)]
+
     # ---- files
 
     def write_files(self):
@@ -365,11 +358,12 @@ class Node:
             p.wait()
 
     def kill9_one(self, conn):
-        """SIGKILL the smbd that serves this connection."""
+        """SIGKILL the smbd that serves this connection, to its end."""
         pid = phlab.holder_of(conn, self.running("smbd"), PORT)
         if pid is None:
             raise phlab.LabError("no smbd has this connection")
         phlab.signal_pid(pid, phlab.signal.SIGKILL)
+        phlab.wait_gone(pid)
         return pid
 
     def stop(self, timeout=60.0):
@@ -606,8 +600,27 @@ class Cluster:
         self.net.up()
         self.net.enter_hub()
         self.save()
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            # phlab.test_main(): SIGTERM is exit 1
+            threading.Thread(target=self.watch, daemon=True).start()
         self.start()
         return self
+
+    def watch(self):
+        """
+        A daemon that ends by itself ends the test, at once and with the end
+        of its log: nobody then waits for answers that can not come.
+        """
+        while not self.kept:
+            for node in self.nodes:
+                for name, code in node.broken():
+                    print("not ok - %s of node %d ended by itself (%d); the "
+                          "end of its log:\n%s" % (
+                              name, node.pnn, code,
+                              node.tail("stdout." + name, 40)), flush=True)
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+            time.sleep(0.2)
 
     def start(self):
         """All nodes at once."""
@@ -765,26 +778,3 @@ def attach(workdir):
             node.procs[name] = Adopted(pid)
     c.net.enter_hub()
     return c
-
-
-# What smbtorture calls on the node its client is connected to, with the
-# node's number: leave the cluster, or come back, and wait until ctdb is done.
-LEAVE = """#!/bin/sh
-# SPDX-License-Identifier: GPL-3.0-or-later
-export CTDB_TEST_MODE=yes
-ask=$(( ($1 + 1) % {count} ))
-{change}
-for i in $(seq 300); do
-	CTDB_BASE={top}/n$ask {bin}/ctdb status >{top}/status.$1 2>/dev/null
-	grep -q "Recovery mode:NORMAL" {top}/status.$1 &&
-		grep -q "^Size:{size}$" {top}/status.$1 && exit 0
-	sleep 0.1
-done
-exit 1
-"""
-
-# For people and scripts: `ctl stop 1`
-CTL = """#!/bin/sh
-# SPDX-License-Identifier: GPL-3.0-or-later
-exec {python} {here}/ctl {top} "$@"
-"""
