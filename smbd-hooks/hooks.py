@@ -76,6 +76,15 @@ HOOKS = [
          "	dbwrap_phstore_child_gone(pid);",
          scope="function remove_child_pid"),
 
+    hook("tree-notifyd-include", "source3/smbd/smb2_service.c",
+         "after", '#include "passdb/lookup_sid.h"',
+         '#include "smbd/phstore_smbd.h"'),
+
+    hook("tree-notifyd", "source3/smbd/smb2_service.c",
+         "before", "sconn->notify_ctx = notify_init(sconn, sconn->msg_ctx,",
+         "	phstore_smb2_wait_notifyd(sconn->msg_ctx);",
+         scope="function notify_init_sconn"),
+
     hook("build-bench", "source3/wscript_build",
          "after", "bld.RECURSE('torture')",
          "bld.RECURSE('phbench')",

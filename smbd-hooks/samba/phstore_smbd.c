@@ -38,9 +38,15 @@
 #include "smbd/smbd.h"
 #include "smbd/globals.h"
 #include "../libcli/smb/smb_common.h"
+#include "messages.h"
+#include "lib/util/server_id_db.h"
 #include "lib/dbwrap/dbwrap_phstore.h"
 #include "smbd/phstore_smbd.h"
 #include "smbd/phstore_open.h"
+
+/* How long a client waits for smbd-notifyd at most, and how it looks */
+#define PHSTORE_NOTIFYD_MSEC 30000
+#define PHSTORE_NOTIFYD_STEP 5
 
 struct phstore_smb2_parked {
 	struct smbd_smb2_request *req;
@@ -357,4 +363,30 @@ NTSTATUS phstore_smb2_hold(struct smbd_smb2_request *req,
 		return NT_STATUS_OK;
 	}
 	return phstore_smb2_park(req, progress);
+}
+
+/*
+ * smbd listens before its smbd-notifyd has said who it is. A TREE_CONNECT in
+ * between fails with NO_MEMORY, and who comes first after a crash is a client
+ * with persistent handles, which it then gives up.
+ */
+void phstore_smb2_wait_notifyd(struct messaging_context *msg)
+{
+	const struct dbwrap_phstore_progress *progress =
+		phstore_smb2_progress();
+	struct server_id_db *names = messaging_names_db(msg);
+	struct server_id id = {};
+	unsigned int i;
+
+	if (progress == NULL) {
+		return;
+	}
+	for (i = 0; i < PHSTORE_NOTIFYD_MSEC / PHSTORE_NOTIFYD_STEP; i++) {
+		bool ok = server_id_db_lookup_one(names, "notify-daemon", &id);
+
+		if (ok) {
+			return;
+		}
+		smb_msleep(PHSTORE_NOTIFYD_STEP);
+	}
 }

@@ -9,6 +9,7 @@
 
 struct smbd_smb2_request;
 struct smbXsrv_connection;
+struct messaging_context;
 
 /** @brief Call before each element of a request is processed. */
 void phstore_smb2_dispatch(struct smbd_smb2_request *req);
@@ -35,6 +36,9 @@ void phstore_smb2_answered(struct smbd_smb2_request *req);
  */
 NTSTATUS phstore_smb2_hold(struct smbd_smb2_request *req,
 			   const struct smbd_smb2_request *orig);
+
+/** @brief Call before a client's connection asks for smbd-notifyd. */
+void phstore_smb2_wait_notifyd(struct messaging_context *msg);
 
 /** @brief smb2_server.c: write out what is in the send queue. */
 NTSTATUS phstore_smb2_flush(struct smbXsrv_connection *xconn);
