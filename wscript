@@ -152,7 +152,7 @@ def build(bld):
         peers = [name for name, _, _ in PEERS]
         bld.objects(target='bench/peers',
                     source=bld.path.ant_glob('bench/peers/*.c'),
-                    includes=includes + ['bench'], use=peers)
+                    includes=includes + ['bench'], use=peers + use)
     for folder in CEPH_PROGRAM_DIRS if bld.env.CEPH else PROGRAM_DIRS:
         more = ['bench/peers'] + peers if folder == 'bench' else []
         programs(bld, folder, 'main', includes, more + use + ['CMOCKA'])

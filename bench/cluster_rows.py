@@ -56,7 +56,7 @@ def syncs(data, storage, clients):
 def after(data, storage):
     """Milliseconds from the end of ctdb's recovery to the first write."""
     got = [r["after_ms"] for name, runs in data["failover"].items()
-           if name.startswith(storage + "/") and "handles" not in name
+           if name in (storage + "/leader", storage + "/other")
            for r in runs]
     if not got:
         raise KeyError(storage)
@@ -154,14 +154,15 @@ def wanted(data):
            "SIGKILL of all of a node; from the end of ctdb's recovery until "
            "the handle asked for on another node is back and was written "
            "to; leader and another node; peer: full_outage")
-    for whom in ("other", "leader"):
-        yield ("failover/%s/total" % whom, "s", None, None,
-               total("sync", whom), total("full_outage", whom),
-               "SIGKILL of all of a node (%s) until the handle is back on "
-               "another one and was written to, ctdb's detection and "
-               "recovery included; peer: full_outage" % {
-                   "other": "not ctdb's leader", "leader": "ctdb's leader"
-               }[whom])
+    for whom, what, limit in (
+            ("other", "SIGKILL of all of a node (not ctdb's leader)", None),
+            ("leader", "SIGKILL of all of a node (ctdb's leader)", None),
+            ("cut", "a node's link is cut (not ctdb's leader's)", 10.0)):
+        yield ("failover/%s/total" % whom, "s", "<" if limit else None,
+               limit, total("sync", whom), total("full_outage", whom),
+               what + " until the handle is back on another one and was "
+               "written to, ctdb's detection and recovery included; peer: "
+               "full_outage")
     yield ("failover/after-recovery-100000", "ms", "<", 2000.0,
            lambda: [data["failover"]["sync/other, 100000 handles open"][0][
                "after_ms"]], None,
@@ -269,5 +270,5 @@ def timeline(data):
                               for name, runs in names.items()}, 3)
          for title, fn in phases],
         "3 nodes, one client with handle and lock; medians of %d run(s); "
-        "leader, other: which node died" % max(
+        "leader, other: which node died; cut: another one's link was cut" % max(
             len(r) for r in names.values()), stacked=True)

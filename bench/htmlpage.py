@@ -168,29 +168,47 @@ def verdict(row):
     return td("held", "ok") if row.get("pass") else td("MISSED", "bad")
 
 
+def by_tests(parts, name):
+    """The cells of a bound that tests show: what they printed, and when."""
+    said = bounds.told(parts, name)
+    lines = ["<code>%s</code>: %s" % (esc(test), esc(text))
+             for test, text, _ in said]
+    failed = any(passed is False for _, _, passed in said)
+    return ['<td class="why" colspan="4">%s</td>' % "<br>".join(lines),
+            td("FAILED", "bad") if failed else td("by test", "none")]
+
+
 def bounds_tables(parts):
     out = []
     for heading, goals in bounds.GOALS:
-        rows = []
+        rows, absent = [], []
         for what, wanted, part, name in goals:
             row, why = bounds.find(parts, part, name)
+            if part == "test":
+                rows.append([td(esc(what)), td(esc(wanted)),
+                             *by_tests(parts, name)])
+                continue
             if row is None:
                 rows.append([td(esc(what)), td(esc(wanted)),
                              '<td class="why" colspan="4">%s</td>' %
-                             esc(why),
-                             td("by test" if part == "test" else
-                                "not measured", "none")])
+                             esc(why), td("not measured", "none")])
                 continue
             limit = row.get("bound") or ""
+            peer = number(row.get("peer"))
+            if not peer:
+                peer = "none"
+                absent.append("%s: %s" % (
+                    what, bounds.no_peer(part, row) or "not measured"))
             rows.append([
                 td(esc(what)), td(esc(wanted)), td(with_unit(row), "n"),
-                td(esc(limit)),
-                td(number(row.get("peer")) or "–", "n"),
+                td(esc(limit)), td(peer, "n"),
                 td(spread(row)), verdict(row)])
         out.append("<h3>%s</h3>" % esc(heading))
         out.append(table(("what", "wanted", "ours", "limit here", "peer",
                           "spread (rounds)", ""), rows,
                          (25, 19, 17, 10, 8, 12, 9)))
+        if absent:
+            out.append("<p>Without a peer: %s.</p>" % esc("; ".join(absent)))
     return out
 
 

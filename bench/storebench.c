@@ -15,6 +15,7 @@
  *   store  phstore_commit() of one record
  *   stage  phstore_stage() without a barrier: the CPU one put costs
  *   scan   time from phstore_open() to the last of --records records
+ *          (both also --of tdb)
  *
  * Writers are processes, as smbds are. Each overwrites its own --keys
  * records with a value that is never the same twice. All start together
@@ -42,7 +43,6 @@
 #include <unistd.h>
 
 #include <talloc.h>
-#include <tdb.h>
 
 #include "phstore.h"
 #include "phbench/hist.h"
@@ -146,61 +146,6 @@ static void raw_close(void *state)
 	talloc_free(raw);
 }
 
-/* ---- tdb */
-
-struct tdb_state {
-	struct tdb_context *tdb;
-	struct put put;
-};
-
-static int tdbs_open(const struct options *o, unsigned int writer,
-		     void **state, char *error, size_t len)
-{
-	struct tdb_state *ts = talloc_zero(NULL, struct tdb_state);
-	char path[4096];
-
-	put_init(&ts->put, o, writer);
-	snprintf(path, sizeof(path), "%s/peer.tdb", o->dir);
-	ts->tdb = tdb_open(path, 0, TDB_DEFAULT, O_RDWR | O_CREAT, 0600);
-	if (ts->tdb == NULL) {
-		snprintf(error, len, "%s: %s", path, strerror(errno));
-		return -1;
-	}
-	*state = ts;
-	return 0;
-}
-
-static int tdbs_commit(void *state, uint64_t n, char *error, size_t len)
-{
-	struct tdb_state *ts = state;
-	TDB_DATA key = { .dptr = (uint8_t *)ts->put.key,
-			 .dsize = KEY_LEN };
-	TDB_DATA value = { .dptr = ts->put.value };
-	int ret;
-
-	put_make(&ts->put, n);
-	value.dsize = ts->put.len;
-	ret = tdb_transaction_start(ts->tdb);
-	if (ret == 0) {
-		ret = tdb_store(ts->tdb, key, value, 0);
-	}
-	if (ret == 0) {
-		ret = tdb_transaction_commit(ts->tdb);
-	}
-	if (ret != 0) {
-		snprintf(error, len, "tdb: %s", tdb_errorstr(ts->tdb));
-	}
-	return ret;
-}
-
-static void tdbs_close(void *state)
-{
-	struct tdb_state *ts = state;
-
-	tdb_close(ts->tdb);
-	talloc_free(ts);
-}
-
 /* ---- store */
 
 struct store_state {
@@ -296,6 +241,28 @@ static int store_stage(void *state, uint64_t n, char *error, size_t len)
 	return 0;
 }
 
+static int store_scan_one(const char *table,
+			  const struct phstore_record *rec,
+			  void *private_data)
+{
+	(void)table;
+	scan_add(private_data, rec->value.data, rec->value.len);
+	return 0;
+}
+
+static int store_scan(void *state, struct scan *scan, char *error, size_t len)
+{
+	struct store_state *ss = state;
+	enum phstore_err err;
+
+	err = phstore_scan(ss->store, TABLE, store_scan_one, scan, NULL);
+	if (err != PHSTORE_OK) {
+		store_error(error, len, "scan", err);
+		return -1;
+	}
+	return 0;
+}
+
 static void store_close(void *state)
 {
 	struct store_state *ss = state;
@@ -305,14 +272,17 @@ static void store_close(void *state)
 }
 
 static const struct mode mode_raw = {
-	"raw", raw_open, raw_commit, raw_close };
-static const struct mode mode_tdb = {
-	"tdb", tdbs_open, tdbs_commit, tdbs_close };
+	.name = "raw", .open = raw_open,
+	.commit = raw_commit, .close = raw_close,
+};
 static const struct mode mode_store = {
-	"store", store_open, store_commit, store_close };
+	.name = "store", .open = store_open,
+	.commit = store_commit, .close = store_close,
+	.stage = store_stage, .fill = store_stage, .scan = store_scan,
+};
 
 static const struct mode *const modes[] = {
-	&mode_raw, &mode_store, &mode_tdb,
+	&mode_raw, &mode_store, &peer_tdb,
 	&peer_lmdb, &peer_sqlite, &peer_rocksdb,
 };
 
@@ -507,76 +477,47 @@ static double cpu_us(void)
  * store included, without the final sync. What making the value costs is
  * measured by itself and taken off.
  */
-static int run_stage(const struct options *o)
+static int run_stage(const struct mode *mode, const struct options *o)
 {
-	struct store_state *ss = NULL;
+	struct put *put = talloc(NULL, struct put);
 	void *state = NULL;
 	char error[256] = "";
 	double begin, end, own;
 	uint64_t n;
 	int ret;
 
-	ret = store_open(o, 0, &state, error, sizeof(error));
+	put_init(put, o, 0);
+	begin = cpu_us();
+	for (n = 0; n < o->records; n++) {
+		put_make(put, n);
+	}
+	own = cpu_us() - begin;
+	talloc_free(put);
+
+	ret = mode->open(o, 0, &state, error, sizeof(error));
+	for (n = 0; ret == 0 && n < o->keys; n++) {
+		ret = mode->stage(state, n, error, sizeof(error));
+	}
+	begin = cpu_us();
+	for (n = 0; ret == 0 && n < o->records; n++) {
+		ret = mode->stage(state, o->keys + n, error, sizeof(error));
+	}
+	end = cpu_us();
 	if (ret != 0) {
 		fprintf(stderr, "storebench: %s\n", error);
 		return 1;
 	}
-	ss = state;
-	for (n = 0; n < o->keys; n++) {
-		ret = store_stage(state, n, error, sizeof(error));
-		if (ret != 0) {
-			fprintf(stderr, "storebench: %s\n", error);
-			return 1;
-		}
-	}
-
-	begin = cpu_us();
-	for (n = 0; n < o->records; n++) {
-		put_make(&ss->put, n);
-	}
-	own = cpu_us() - begin;
-
-	begin = cpu_us();
-	for (n = 0; n < o->records; n++) {
-		ret = store_stage(state, o->keys + n, error, sizeof(error));
-		if (ret != 0) {
-			fprintf(stderr, "storebench: %s\n", error);
-			return 1;
-		}
-	}
-	end = cpu_us();
-	printf("{\"mode\": \"stage\", \"puts\": %u, \"size\": %u, "
-	       "\"cpu_us_per_put\": %.3f, \"cpu_us_of_the_loop\": %.3f}\n",
-	       o->records, o->size, (end - begin - own) / o->records,
-	       own / o->records);
-	store_close(state);
-	return 0;
-}
-
-struct scan_state {
-	uint64_t records;
-	uint64_t bytes;
-	uint64_t sum;
-};
-
-static int scan_one(const char *table, const struct phstore_record *rec,
-		    void *private_data)
-{
-	struct scan_state *s = private_data;
-	const uint8_t *value = rec->value.data;
-	size_t i;
-
-	(void)table;
-	s->records++;
-	s->bytes += rec->value.len;
-	for (i = 0; i < rec->value.len; i++) {
-		s->sum += value[i];
-	}
+	printf("{\"mode\": \"stage\", \"of\": \"%s\", \"puts\": %u, "
+	       "\"size\": %u, \"cpu_us_per_put\": %.3f, "
+	       "\"cpu_us_of_the_loop\": %.3f}\n",
+	       mode->name, o->records, o->size,
+	       (end - begin - own) / o->records, own / o->records);
+	mode->close(state);
 	return 0;
 }
 
 /* A store of so many records, closed. */
-static int scan_fill(const struct options *o)
+static int scan_fill(const struct mode *mode, const struct options *o)
 {
 	struct options fill = *o;
 	void *state = NULL;
@@ -585,61 +526,58 @@ static int scan_fill(const struct options *o)
 	int ret;
 
 	fill.keys = o->records;
-	ret = store_open(&fill, 0, &state, error, sizeof(error));
+	ret = mode->open(&fill, 0, &state, error, sizeof(error));
 	for (n = 0; ret == 0 && n < o->records; n++) {
-		ret = store_stage(state, n, error, sizeof(error));
+		ret = mode->fill(state, n, error, sizeof(error));
 	}
 	if (ret != 0) {
 		fprintf(stderr, "storebench: %s\n", error);
 		return 1;
 	}
-	store_close(state);
+	mode->close(state);
 	return 0;
 }
 
-static int scan_time(const struct options *o)
+static int scan_time(const struct mode *mode, const struct options *o)
 {
-	struct scan_state s = { .records = 0 };
+	struct scan s = { .records = 0 };
 	void *state = NULL;
-	struct store_state *ss = NULL;
 	char error[256] = "";
-	enum phstore_err err;
 	uint64_t begin, opened, end;
 	int ret;
 
 	begin = now_ns();
-	ret = store_open(o, 0, &state, error, sizeof(error));
-	if (ret != 0) {
-		fprintf(stderr, "storebench: %s\n", error);
-		return 1;
-	}
+	ret = mode->open(o, 0, &state, error, sizeof(error));
 	opened = now_ns();
-	ss = state;
-	err = phstore_scan(ss->store, TABLE, scan_one, &s, NULL);
+	if (ret == 0) {
+		ret = mode->scan(state, &s, error, sizeof(error));
+	}
 	end = now_ns();
-	if (err != PHSTORE_OK || s.records != o->records ||
+	if (ret != 0 || s.records != o->records ||
 	    s.bytes != (uint64_t)o->records * o->size)
 	{
-		fprintf(stderr, "storebench: scan: %s, %"PRIu64" of %u "
-			"records\n", phstore_strerror(err), s.records,
+		fprintf(stderr, "storebench: %s: %s: %"PRIu64" of %u "
+			"records\n", mode->name, error, s.records,
 			o->records);
 		return 1;
 	}
-	printf("{\"mode\": \"scan\", \"records\": %u, \"size\": %u, "
-	       "\"seconds\": %.4f, \"open_seconds\": %.4f, "
-	       "\"scan_seconds\": %.4f, \"sum\": %"PRIu64"}\n",
-	       o->records, o->size, (double)(end - begin) / 1e9,
+	printf("{\"mode\": \"scan\", \"of\": \"%s\", \"records\": %u, "
+	       "\"size\": %u, \"seconds\": %.4f, "
+	       "\"open_seconds\": %.4f, \"scan_seconds\": %.4f, "
+	       "\"sum\": %"PRIu64"}\n",
+	       mode->name, o->records, o->size, (double)(end - begin) / 1e9,
 	       (double)(opened - begin) / 1e9, (double)(end - opened) / 1e9,
 	       s.sum);
 	fflush(stdout);
-	store_close(state);
+	mode->close(state);
 	return 0;
 }
 
 /* In processes of their own, so that nothing is left in memory. */
-static int run_scan(const struct options *o)
+static int run_scan(const struct mode *mode, const struct options *o)
 {
-	int (*steps[])(const struct options *) = { scan_fill, scan_time };
+	int (*steps[])(const struct mode *, const struct options *) = {
+		scan_fill, scan_time };
 	size_t i;
 	int status;
 
@@ -647,7 +585,7 @@ static int run_scan(const struct options *o)
 		pid_t pid = fork();
 
 		if (pid == 0) {
-			_exit(steps[i](o));
+			_exit(steps[i](mode, o));
 		}
 		if (pid == -1) {
 			return 1;
@@ -676,14 +614,15 @@ static void usage(FILE *f)
 		"  --backend B    of store: ctdb, with a phstored running\n"
 		"  --replicated   of store: class replicated, not sync\n"
 		"  --keys N       records per writer (100)\n"
-		"  --records N    of stage and scan (100000)\n");
+		"  --records N    of stage and scan (100000)\n"
+		"  --of MODE      what they look at: store (default) or tdb\n");
 }
 
 int main(int argc, char **argv)
 {
 	struct options o = {
-		.seconds = 2, .warmup = 0.3, .writers = 1, .size = 500,
-		.keys = 100, .records = 100000,
+		.of = "store", .seconds = 2, .warmup = 0.3, .writers = 1,
+		.size = 500, .keys = 100, .records = 100000,
 	};
 	static const struct option longopts[] = {
 		{ "dir", required_argument, NULL, 'd' },
@@ -695,11 +634,14 @@ int main(int argc, char **argv)
 		{ "records", required_argument, NULL, 'r' },
 		{ "backend", required_argument, NULL, 'B' },
 		{ "replicated", no_argument, NULL, 'R' },
+		{ "of", required_argument, NULL, 'o' },
 		{ "list", no_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	bool smbd_size = false;
+	bool is_stage, is_scan;
+	const char *name = NULL;
 	size_t i;
 	int c;
 	int cmp;
@@ -736,6 +678,9 @@ int main(int argc, char **argv)
 		case 'R':
 			o.replicated = true;
 			break;
+		case 'o':
+			o.of = optarg;
+			break;
 		case 'h':
 			usage(stdout);
 			return 0;
@@ -754,23 +699,29 @@ int main(int argc, char **argv)
 	}
 	o.mode = argv[optind];
 
-	cmp = strcmp(o.mode, "stage");
-	if (cmp == 0) {
-		return run_stage(&o);
-	}
-	cmp = strcmp(o.mode, "scan");
-	if (cmp == 0 && !smbd_size) {
-		return run_scan(&o);
-	}
+	is_stage = strcmp(o.mode, "stage") == 0;
+	is_scan = strcmp(o.mode, "scan") == 0 && !smbd_size;
+	name = (is_stage || is_scan) ? o.of : o.mode;
 	for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
-		cmp = strcmp(o.mode, modes[i]->name);
-		if (cmp == 0 && modes[i]->open == NULL) {
+		const struct mode *mode = modes[i];
+
+		cmp = strcmp(name, mode->name);
+		if (cmp != 0) {
+			continue;
+		}
+		if (mode->open == NULL) {
 			fprintf(stderr, "storebench: %s was not there when "
-				"this was built\n", o.mode);
+				"this was built\n", name);
 			return 1;
 		}
-		if (cmp == 0) {
-			return run_writers(modes[i], &o);
+		if (is_stage && mode->stage != NULL) {
+			return run_stage(mode, &o);
+		}
+		if (is_scan && mode->scan != NULL) {
+			return run_scan(mode, &o);
+		}
+		if (!is_stage && !is_scan) {
+			return run_writers(mode, &o);
 		}
 	}
 	usage(stderr);

@@ -16,6 +16,7 @@
 
 struct options {
 	const char *mode;
+	const char *of;		/* stage and scan: the mode's name */
 	const char *dir;
 	const char *backend;	/* ctdb: a phstored ships DIR/store */
 	bool replicated;
@@ -27,6 +28,15 @@ struct options {
 	unsigned int records;
 };
 
+/* Every record there is, each byte of its value read. */
+struct scan {
+	uint64_t records;
+	uint64_t bytes;
+	uint64_t sum;
+};
+
+void scan_add(struct scan *scan, const uint8_t *value, size_t len);
+
 /* What a mode does, in each writer. State is the mode's own. */
 struct mode {
 	const char *name;
@@ -34,6 +44,10 @@ struct mode {
 		    void **state, char *error, size_t len);
 	int (*commit)(void *state, uint64_t n, char *error, size_t len);
 	void (*close)(void *state);
+	/* for the modes stage and scan, where it can */
+	int (*stage)(void *state, uint64_t n, char *error, size_t len);
+	int (*fill)(void *state, uint64_t n, char *error, size_t len);
+	int (*scan)(void *state, struct scan *scan, char *error, size_t len);
 };
 
 /* The n-th put of a writer: key of KEY_LEN bytes, a value never the same. */
@@ -49,6 +63,7 @@ struct put {
 void put_init(struct put *put, const struct options *o, unsigned int writer);
 void put_make(struct put *put, uint64_t n);
 
+extern const struct mode peer_tdb;
 /* bench/peers/: NULL open where the package was not there at build time */
 extern const struct mode peer_lmdb;
 extern const struct mode peer_sqlite;

@@ -1,5 +1,5 @@
 /*
- * storebench: what is put, the same for each mode
+ * storebench: what is put and how it is read, the same for each mode
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -56,4 +56,15 @@ void put_make(struct put *put, uint64_t n)
 	put->len = put->size != 0 ? put->size : smbd_sizes[n % num];
 	make_key(put->key, put->writer, n % put->keys);
 	make_value(put->value, put->len, n);
+}
+
+void scan_add(struct scan *scan, const uint8_t *value, size_t len)
+{
+	size_t i;
+
+	scan->records++;
+	scan->bytes += len;
+	for (i = 0; i < len; i++) {
+		scan->sum += value[i];
+	}
 }

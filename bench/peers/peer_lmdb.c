@@ -102,7 +102,8 @@ static void lmdb_close(void *state)
 }
 
 const struct mode peer_lmdb = {
-	"lmdb", lmdb_open, lmdb_commit, lmdb_close,
+	.name = "lmdb", .open = lmdb_open,
+	.commit = lmdb_commit, .close = lmdb_close,
 };
 
 #else

@@ -78,7 +78,8 @@ static void rocks_close(void *state)
 }
 
 const struct mode peer_rocksdb = {
-	"rocksdb", rocks_open, rocks_commit, rocks_close,
+	.name = "rocksdb", .open = rocks_open,
+	.commit = rocks_commit, .close = rocks_close,
 };
 
 #else

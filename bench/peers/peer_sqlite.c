@@ -87,7 +87,8 @@ static void sqlite_close(void *state)
 }
 
 const struct mode peer_sqlite = {
-	"sqlite", sqlite_open, sqlite_commit, sqlite_close,
+	.name = "sqlite", .open = sqlite_open,
+	.commit = sqlite_commit, .close = sqlite_close,
 };
 
 #else

@@ -218,13 +218,16 @@ class Stream:
         self.flying = []
         self.client.drop()
 
-    def take_up(self, timeout=90.0):
-        """Until the handle is back, as a client does it; seconds."""
+    def take_up(self, timeout=90.0, patience=60.0):
+        """
+        Until the handle is back, as a client does it, which gives a request
+        up after its patience; seconds.
+        """
         began = time.monotonic()
         while True:
             try:
                 # a server that is in no state to answer is tried again
-                self.client.connect(timeout=min(timeout, 60.0))
+                self.client.connect(timeout=min(timeout, patience))
                 self.op = self.client.tree.reconnect(self.op)
                 return time.monotonic() - began
             except (smb2.Gone, smb2.Late, smb2.SmbError, OSError) as e:

@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -246,3 +247,46 @@ def need(knobs=False):
     if why:
         raise phlab.Skip(why)
     phlab.need_local_backend(knobs)
+
+
+class Recovery(threading.Thread):
+    """When a node's ctdbd ends its next recovery; it may need several."""
+
+    def __init__(self, node):
+        super().__init__(daemon=True)
+        self.node = node
+        self.before = self.count()
+        self.ended = None
+        self.over = False
+        self.start()
+
+    def count(self):
+        return clusterlab.read(self.node.dir, "stdout.ctdbd").count(
+            "Recovery has finished")
+
+    def run(self):
+        while not self.over:
+            if self.count() > self.before:
+                self.ended = time.monotonic()
+                return
+            time.sleep(0.01)
+
+
+def move(stream, node, patience=60.0):
+    """
+    A client goes to another node, as its own is gone, and writes there:
+    seconds in all, those of them after ctdb's first recovery (None: it was
+    sooner), how many recoveries there were. stream: a cephsmb.Stream.
+    """
+    began = time.monotonic()
+    recovery = Recovery(node)
+    stream.lost()
+    stream.client.server = node
+    stream.take_up(240.0, patience)
+    stream.run(1)
+    done = time.monotonic()
+    recovery.over = True
+    recovery.join()
+    return (done - began,
+            None if recovery.ended is None else done - recovery.ended,
+            recovery.count() - recovery.before)
