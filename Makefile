@@ -65,7 +65,7 @@ bench: bench-peers all samba
 bench-cluster: all samba
 	@SAMBA_DIR="$(samba_dir)" bench/cluster; rc=$$?; bench/page; exit $$rc
 
-bench-ceph: samba
+bench-ceph: all samba
 	@scripts/build --ceph
 	@bench/ceph/run; rc=$$?; \
 	SAMBA_DIR="$(samba_dir)" bench/ceph/cephfs || rc=$$?; \
@@ -74,7 +74,7 @@ bench-ceph: samba
 bench-page:
 	@bench/page
 
-bench-report: all samba
+bench-report: bench-peers all samba
 	@scripts/build --ceph
 	@SAMBA_DIR="$(samba_dir)" bench/all
 

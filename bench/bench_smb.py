@@ -151,9 +151,10 @@ def more_handle_rows(bench, cells):
               ratios(times("local", "durable"), times("none", "durable")),
               "x upstream's time", "<=", 1.1, 1,
               "median time of a cycle with a durable v2 handle and an RWH "
-              "lease, ours %.0f us over upstream's storage %.0f us, in turns"
-              % (median(times("local", "durable")),
-                 median(times("none", "durable"))))
+              "lease, ours over upstream's storage, in turns",
+              figures="%.0f us, upstream's %.0f" % (
+                  median(times("local", "durable")),
+                  median(times("none", "durable"))))
     bench.row("lease-rwh/open-close/1-client",
               ratios(times("local", "lease-rwh"),
                      times("local", "persistent")),
@@ -161,10 +162,11 @@ def more_handle_rows(bench, cells):
               median(ratios(times("none", "lease-rwh"),
                             times("none", "persistent"))),
               "median time of a cycle with a persistent handle and an RWH "
-              "lease %.0f us over one without a lease, in turns; peer: "
-              "upstream's storage likewise, %.0f us, the share told to "
-              "grant RWH" % (median(times("local", "lease-rwh")),
-                             median(times("none", "lease-rwh"))))
+              "lease over one without a lease, in turns; peer: upstream's "
+              "storage likewise, the share told to grant RWH",
+              figures="%.0f us, without %.0f" % (
+                  median(times("local", "lease-rwh")),
+                  median(times("local", "persistent"))))
 
 
 def pictures(bench, cells):
@@ -281,6 +283,7 @@ def time_rows(bench, cells, workload, disk, factor):
               "%.0f us (%g pair%s of syncs); peer: upstream's storage" %
               (median(plain), factor, f, factor,
                "" if factor == 1.0 else "s"),
+              figures="plain %.0f us, fdatasync %.0f" % (median(plain), f),
               digits=1, plain_us=round(median(plain), 1),
               disk_us=round(f, 1), disk_spread=[min(disk), max(disk)],
               plain_spread=[min(plain), max(plain)], **extra)
@@ -302,7 +305,9 @@ def time_rows(bench, cells, workload, disk, factor):
               "ones, both with 8 clients, in turns",
               ours_per_s=rate("local", "persistent", 8),
               plain_per_s=rate("local", "plain", 8),
-              peer_per_s=rate("none", "persistent", 8))
+              peer_per_s=rate("none", "persistent", 8),
+              figures="%.0f /s, plain %.0f" % (
+                  rate("local", "persistent", 8), rate("local", "plain", 8)))
     for clients in CLIENTS:
         bench.row("cycles/%s/%d-client%s" %
                   (workload, clients, "" if clients == 1 else "s"),

@@ -51,7 +51,9 @@ def run(bench):
               "commits/s of 1 writer over those of a bare loop of "
               "pwrite (500 bytes, preallocated file) and fdatasync, in turns",
               ours_per_s=median(rate(one)), bare_per_s=median(rate(raw)),
-              peer_per_s=median(rate(tdb)))
+              peer_per_s=median(rate(tdb)),
+              figures="%.0f /s, bare %.0f" % (median(rate(one)),
+                                              median(rate(raw))))
 
     ratio = [m / t for m, t in zip(rate(many), rate(tdb))]
     peer_ratio = [m / t for m, t in zip(rate(many_tdb), rate(tdb))]
@@ -60,7 +62,9 @@ def run(bench):
               "commits/s of 64 writer processes over synced tdb transactions"
               "/s of one; peer: tdb with 64 writers",
               ours_per_s=median(rate(many)), peer_per_s=median(rate(tdb)),
-              ours_p99_us=median([m["p99_us"] for m in many]))
+              ours_p99_us=median([m["p99_us"] for m in many]),
+              figures="%.0f /s, one writer's tdb %.0f" % (
+                  median(rate(many)), median(rate(tdb))))
 
     bench.row("store/reopen-scan-100000", [s["seconds"] for s in scan], "s",
               "<", 1.0, median([s["seconds"] for s in scan_tdb]),

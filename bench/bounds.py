@@ -114,7 +114,8 @@ GOALS = (
         ("nodes die, are cut off, come back, all stop or lose power",
          "handles and locks as they were, no zombie", "test",
          "tests/cluster/test_failover"),
-        ("30 minutes of kills, pauses, cuts, full disks", "0 handles or "
+        ("30 minutes of kills, pauses, cuts, full disks (--seconds 1800; "
+         "a test run has fewer)", "0 handles or "
          "locks lost, no zombie", "test", "tests/cluster/test_chaos"),
         ("wrong K, another cluster or protocol, garbage", "refused, nothing "
          "lost", "test", "tests/unit/test_phstored_refused"),
@@ -150,7 +151,8 @@ GOALS = (
          "tests/ceph/test_kills"),
         ("full pool", "a clear error, recovers", "test",
          "tests/ceph/test_full_pool"),
-        ("200 kills of OSDs, phstored and smbd", "0 acknowledged lost",
+        ("200 kills of OSDs, phstored and smbd (--kills 200; a test run has "
+         "fewer)", "0 acknowledged lost",
          "test", "tests/ceph/test_kills, tests/ceph/test_smb_kills"),
     )),
     ("Shares on CephFS, vfs_ceph_ca", (

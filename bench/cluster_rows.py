@@ -64,7 +64,7 @@ def after(data, storage):
 
 
 def wanted(data):
-    """(name, unit, op, limit, ours, peer or None, how)"""
+    """(name, unit, op, limit, ours, peer or None, how[, figures])"""
     def x_peer(storage, clients):
         return lambda: ratios(rates(data, 3, "sync", clients),
                               rates(data, 3, storage, clients))
@@ -86,8 +86,8 @@ def wanted(data):
     def figures(storage, clients):
         pair = [samples(lambda s=s: [median(rates(data, 3, s, clients))])
                 for s in ("sync", storage)]
-        return "" if None in pair else ": %.0f and %.0f" % (
-            pair[0][0], pair[1][0])
+        return None if None in pair else "%.0f /s, %s %.0f" % (
+            pair[0][0], storage, pair[1][0])
 
     rate_how = ("cycles/s of class sync, K=2, over those of Samba's own "
                 "storage with %s, in a cluster of its own, 3 nodes")
@@ -97,11 +97,11 @@ def wanted(data):
         name = "%d-client%s" % (clients, "" if clients == 1 else "s")
         yield ("sync/%s/x-partial" % name, "x partial_outage", ">=",
                partial, x_peer("partial_outage", clients), one,
-               rate_how % "partial_outage" + figures("partial_outage",
-                                                     clients))
+               rate_how % "partial_outage", figures("partial_outage",
+                                                    clients))
         yield ("sync/%s/x-full" % name, "x full_outage", ">=", full,
                x_peer("full_outage", clients), one,
-               rate_how % "full_outage" + figures("full_outage", clients))
+               rate_how % "full_outage", figures("full_outage", clients))
         yield ("sync/%s/x-plain" % name, "x plain handles", ">=" if
                clients == 8 else None, 0.5, x_plain("sync", clients),
                x_plain("full_outage", clients), plain_how % "full_outage")
@@ -179,7 +179,7 @@ def samples(fn):
 
 def rows(data):
     out = []
-    for name, unit, op, limit, ours, peer, how in wanted(data):
+    for name, unit, op, limit, ours, peer, how, *figures in wanted(data):
         got, other = samples(ours), samples(peer)
         if got is None:
             continue
@@ -191,7 +191,8 @@ def rows(data):
             "peer": None if other is None else round(median(other), 2),
             "pass": OPS[op](value, limit) if op else True,
             "spread": [round(min(got), 2), round(max(got), 2)],
-            "rounds": len(got), "how": how})
+            "rounds": len(got), "how": how,
+            "figures": figures[0] if figures else None})
     return out
 
 
@@ -270,5 +271,5 @@ def timeline(data):
                               for name, runs in names.items()}, 3)
          for title, fn in phases],
         "3 nodes, one client with handle and lock; medians of %d run(s); "
-        "leader, other: which node died; cut: another one's link was cut" % max(
-            len(r) for r in names.values()), stacked=True)
+        "leader, other: which node died; cut: another one's link was cut" %
+        max(len(r) for r in names.values()), stacked=True)

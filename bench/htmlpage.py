@@ -31,6 +31,7 @@ h2 { font-size:20px; margin:40px 0 8px; border-bottom:1px solid var(--rule);
  padding-bottom:4px; }
 h3 { font-size:15px; margin:22px 0 6px; }
 p, .dim { color:var(--dim); margin:4px 0 10px; }
+p.small { font-size:13px; }
 .scroll { overflow-x:auto; }
 table { border-collapse:collapse; width:100%; font-size:13px; }
 th, td { text-align:left; padding:4px 10px 4px 0; vertical-align:top;
@@ -145,13 +146,22 @@ def table(head, rows, widths=()):
     numeric = {"ours", "peer"}
     return ('<div class="scroll"><table%s>%s<tr>%s</tr>%s</table></div>' % (
         ' class="fixed"' if widths else "",
-        "".join('<col style="width:%d%%">' % w for w in widths), "".join('<th%s>%s</th>' % (' class="n"' if h in numeric else "",
+        "".join('<col style="width:%d%%">' % w for w in widths),
+        "".join('<th%s>%s</th>' % (' class="n"' if h in numeric else "",
                                    esc(h)) for h in head),
         "".join("<tr>%s</tr>" % "".join(r) for r in rows)))
 
 
 def with_unit(row):
     return "%s %s" % (number(row["value"]), esc(row.get("unit", "")))
+
+
+def with_figures(row):
+    """The same, and what a ratio was made of."""
+    text = with_unit(row)
+    if row.get("figures"):
+        text += '<br><span class="dim">%s</span>' % esc(row["figures"])
+    return text
 
 
 def spread(row):
@@ -181,7 +191,7 @@ def by_tests(parts, name):
 def bounds_tables(parts):
     out = []
     for heading, goals in bounds.GOALS:
-        rows, absent = [], []
+        rows, absent = [], {}
         for what, wanted, part, name in goals:
             row, why = bounds.find(parts, part, name)
             if part == "test":
@@ -197,10 +207,10 @@ def bounds_tables(parts):
             peer = number(row.get("peer"))
             if not peer:
                 peer = "none"
-                absent.append("%s: %s" % (
-                    what, bounds.no_peer(part, row) or "not measured"))
+                absent.setdefault(bounds.no_peer(part, row) or
+                                  "not measured", []).append(what)
             rows.append([
-                td(esc(what)), td(esc(wanted)), td(with_unit(row), "n"),
+                td(esc(what)), td(esc(wanted)), td(with_figures(row), "n"),
                 td(esc(limit)), td(peer, "n"),
                 td(spread(row)), verdict(row)])
         out.append("<h3>%s</h3>" % esc(heading))
@@ -208,7 +218,9 @@ def bounds_tables(parts):
                           "spread (rounds)", ""), rows,
                          (25, 19, 17, 10, 8, 12, 9)))
         if absent:
-            out.append("<p>Without a peer: %s.</p>" % esc("; ".join(absent)))
+            out.append('<p class="small">Without a peer: %s.</p>' % esc(
+                "; ".join("%s (%s)" % (", ".join(which), why)
+                          for why, which in absent.items())))
     return out
 
 

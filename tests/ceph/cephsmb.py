@@ -151,10 +151,10 @@ class Stream:
     SIZE = 32768
     WINDOW = 6
 
-    def __init__(self, client, name):
+    def __init__(self, client, name, **kwargs):
         self.client = client
         self.name = name
-        self.op = client.tree.create(name)
+        self.op = client.tree.create(name, **kwargs)
         self.next = 0
         self.flying = []
         self.acked = set()
