@@ -5,7 +5,8 @@
  *
  * usage: ackload PATH load PREFIX SECONDS   16 waiting writers on 200 keys;
  *                "A key number" per acknowledgement, at the end "E errors
- *                longest-wait-ms"; ends when it is told it is fenced
+ *                longest-wait-ms"; ends when it is told it is fenced, and by
+ *                SIGTERM as when its time is over
  *        ackload PATH check FILE...         every number acknowledged there
  *                is in the store, or a later one; prints how many keys
  *        ackload PATH fence NAME [block]
@@ -17,6 +18,7 @@
  * Exit 0, 1 when a check failed, or 100 plus the phstore error.
  */
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +39,7 @@ static unsigned pending;
 static unsigned errors;
 static unsigned long counter;
 static enum phstore_err fatal;
+static volatile sig_atomic_t told_to_end;
 
 struct writer {
 	struct tevent_context *ev;
@@ -68,7 +71,7 @@ static void done(struct tevent_req *req)
 		errors += 1;
 		fatal = err;
 	}
-	if (phstore_now_ns() < end_ns && fatal == PHSTORE_OK) {
+	if (phstore_now_ns() < end_ns && !told_to_end && fatal == PHSTORE_OK) {
 		next(w);
 	}
 }
@@ -106,10 +109,19 @@ static void next(struct writer *w)
 	pending += 1;
 }
 
+static void on_term(int sig)
+{
+	(void)sig;
+	told_to_end = 1;
+}
+
 static int load(double secs)
 {
+	struct sigaction sa = { .sa_handler = on_term, .sa_flags = SA_RESTART };
 	struct tevent_context *ev = tevent_context_init(NULL);
 	unsigned i;
+
+	sigaction(SIGTERM, &sa, NULL);
 
 	/* above what an earlier one of the same prefix had */
 	counter = phstore_now_ns() / 1000;
