@@ -84,27 +84,41 @@ def create_body(name, options=0x40):
         padded + contexts
 
 
+def beside_a_slow_one(c, plain, old, attempt):
+    """An open that waits for the disk, and who waited beside it, or None."""
+    waited = None
+    create = c.tree.create_send("slow-%d" % attempt)
+    others = [c.conn.echo_send(), c.tree.read_send(old, 0, 64),
+              c.tree.write_send(old, 0, b"y"), c.tree.query_size_send(old),
+              c.tree.create_send("unpromised-%d" % attempt,
+                                 persistent=False)]
+    for p in others:
+        c.conn.wait(p)
+        if p.seconds >= SLOW / 2 or create.done:
+            waited = "a %s waited %.3f s for another request's barrier" % (
+                smb2._names[p.command], p.seconds)
+    began = time.monotonic()
+    plain.tree.close(plain.tree.create("elsewhere", persistent=False))
+    if time.monotonic() - began >= SLOW / 2 or create.done:
+        waited = waited or "another client waited"
+    return create, waited
+
+
 def test_only_the_reply_waits(server):
     c = phlab.Client(server).connect()
     plain = phlab.Client(server, share="plain", name="other").connect()
     old = c.tree.create("readable", persistent=False)
     c.tree.write(old, 0, b"x" * 64)
 
-    create = c.tree.create_send("slow")
-    others = [c.conn.echo_send(), c.tree.read_send(old, 0, 64),
-              c.tree.write_send(old, 0, b"y"), c.tree.query_size_send(old),
-              c.tree.create_send("unpromised", persistent=False)]
-    for p in others:
-        c.conn.wait(p)
-        check(p.seconds < SLOW / 2 and not create.done,
-              "a %s waited %.3f s for another request's barrier" %
-              (smb2._names[p.command], p.seconds))
-    began = time.monotonic()
-    op = plain.tree.create("elsewhere", persistent=False)
-    plain.tree.close(op)
-    check(time.monotonic() - began < SLOW / 2 and not create.done,
-          "another client waited")
-    op = c.tree.create_recv(create)
+    # a machine that stands still for a moment is no fault of smbd's; who
+    # waits for a barrier does so each time
+    for attempt in range(5):
+        create, waited = beside_a_slow_one(c, plain, old, attempt)
+        op = c.tree.create_recv(create)
+        if not waited:
+            break
+        c.tree.close(op)
+    check(not waited, waited)
     check(create.seconds >= SLOW, "the open was acknowledged after %.3f s, "
           "a sync takes %.1f" % (create.seconds, SLOW))
     check(op.persistent, "the handle is persistent")

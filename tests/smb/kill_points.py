@@ -60,9 +60,12 @@ class Run:
         end = time.monotonic() + 0.05
         while time.monotonic() < end and os.path.exists(self.gun):
             time.sleep(0.005)
-        died = not os.path.exists(self.gun)
-        if not died:
+        died = False
+        try:
             os.unlink(self.gun)
+        except FileNotFoundError:
+            died = True
+            phlab.wait_gone(pid)
         check(acked or died, "refused though nobody died")
         if died and self.all_die:
             self.server.kill9_all()
