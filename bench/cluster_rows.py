@@ -13,6 +13,7 @@ NAMES = {"local": "phstore, local (no cluster)", "sync": "phstore, sync",
          "replicated": "phstore, replicated", "rados": "phstore, rados"}
 COLOURS = {"local": 5, "sync": 0, "replicated": 2, "rados": 3, "full_outage": 1,
            "partial_outage": 4}
+PROCESSES = (1, 8, 64)	# that write records without SMB
 OPS = {">=": lambda a, b: a >= b, "<=": lambda a, b: a <= b,
        "<": lambda a, b: a < b}
 
@@ -137,7 +138,7 @@ def wanted(data):
                "the cost of a persistent handle, plain cycles/s over "
                "persistent ones in the same cluster, on %d nodes over that "
                "on 3; peer: full_outage" % n)
-    for n in (1, 8):
+    for n in PROCESSES:
         yield ("records/%d-process%s" % (n, "" if n == 1 else "es"),
                "commits/s", None, None,
                lambda n=n: data["peers"]["phstore/%d" % n],

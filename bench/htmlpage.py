@@ -262,8 +262,9 @@ def figures(parts):
 
 
 def goal_rows():
-    return {(part, row) for _, goals in bounds.GOALS
-            for _, _, part, row in goals}
+    return {(part, name) for _, goals in bounds.GOALS
+            for _, _, part, row in goals
+            for name in (bounds.names(row) if part == "test" else [row])}
 
 
 def row_table(parts, chosen, head, cells, widths=()):
