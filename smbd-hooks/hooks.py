@@ -609,6 +609,7 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
     hook("lease-include", "source3/smbd/durable.c",
          "after", '#include "locking/leases_db.h"',
          """
+#include "locking/phstore_lease.h"
 #include "smbd/phstore_open.h"
 #include "lib/dbwrap/dbwrap_phstore.h"
 """),
@@ -635,6 +636,150 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
 		}
 """, scope="function vfs_default_durable_reconnect_lease"),
 
+    # In a cluster a record of leases.tdb says when it was known to be the
+    # newest, see phstore_lease.c
+    hook("lease-counts-build", "source3/wscript_build",
+         "after", "locking/share_mode_lock.c",
+         "                           locking/phstore_lease.c",
+         scope="block bld.SAMBA3_SUBSYSTEM('LOCKING'"),
+
+    hook("lease-counts-idl", "source3/librpc/idl/leases_db.idl",
+         "after", "uint16			epoch;", """
+		/* 0 without phstore in a cluster */
+		hyper			phstore_epoch;
+		hyper			phstore_pid;
+		hyper			phstore_unique_id;
+		uint32			phstore_task_id;
+		uint32			phstore_vnn;
+"""),
+
+    hook("lease-counts-include", "source3/locking/leases_db.c",
+         "after", '#include "locking/leases_db.h"',
+         '#include "locking/phstore_lease.h"'),
+
+    hook("lease-counts-add", "source3/locking/leases_db.c",
+         "before", "for (i = 0; i < value->num_files; i++) {", """
+	if (value->num_files != 0 && !phstore_lease_counts(value)) {
+		*value = (struct leases_db_value) {};
+	}
+""", scope="function leases_db_add_fn"),
+
+    hook("lease-counts-added", "source3/locking/leases_db.c",
+         "after", "value->num_files += 1;",
+         "	phstore_lease_mine(value); /* its client is here */",
+         scope="function leases_db_add_fn"),
+
+    hook("lease-counts-set", "source3/locking/leases_db.c",
+         "after", "value->epoch = state->epoch;",
+         "	phstore_lease_changed(value);",
+         scope="function leases_db_set_fn"),
+
+    hook("lease-counts-get-state", "source3/locking/leases_db.c",
+         "after", "struct leases_db_get_state {",
+         "	struct leases_db_value phstore_value;"),
+
+    hook("lease-counts-get", "source3/locking/leases_db.c",
+         "before", "for (i = 0; i < value->num_files; i++) {",
+         "	state->phstore_value = *value;",
+         scope="function leases_db_get_fn"),
+
+    # not while the record is being read: it may ask another node
+    hook("lease-counts-got", "source3/locking/leases_db.c",
+         "before", "return state.status;", """
+	if (NT_STATUS_IS_OK(state.status) &&
+	    !phstore_lease_counts(&state.phstore_value))
+	{
+		/* callers go on with what they have */
+		if (current_state != NULL) {
+			*current_state = SMB2_LEASE_NONE;
+		}
+		if (breaking != NULL) {
+			*breaking = false;
+		}
+		return NT_STATUS_NOT_FOUND;
+	}
+""", scope="function leases_db_get"),
+
+    hook("lease-take", "source3/locking/leases_db.c",
+         "before", "struct leases_db_get_current_state_state {", """
+static void phstore_leases_db_take_fn(
+	struct leases_db_value *value, bool *modified, void *private_data)
+{
+	if (value->num_files == 0) {
+		return;
+	}
+	phstore_lease_mine(value);
+	*modified = true;
+}
+
+void phstore_leases_db_take(const struct GUID *client_guid,
+			    const struct smb2_lease_key *lease_key)
+{
+	NTSTATUS status;
+
+	if (!phstore_leases_are_compared()) {
+		return;
+	}
+	status = leases_db_do_locked(
+		client_guid, lease_key, phstore_leases_db_take_fn, NULL);
+	if (!NT_STATUS_IS_OK(status)) {
+		/* the next epoch does not know the lease */
+		DBG_WARNING("phstore: a lease has no mark: %s\\n",
+			    nt_errstr(status));
+	}
+}
+
+"""),
+
+    hook("lease-take-upgrade", "source3/smbd/open.c",
+         "before", "existing = current_state;", """
+	if (fsp->lease->ref_count == 1) {
+		/* nobody here served it before */
+		phstore_leases_db_take(client_guid, &lease->lease_key);
+	}
+""", scope="function try_lease_upgrade"),
+
+    # Upstream panics: a client that is here has a lease that is known. One
+    # with connections to two nodes may have one that is not
+    hook("lease-unknown", "source3/smbd/open.c",
+         "before", 'DBG_ERR("leases_db_get for client_guid [%s] "', """
+			if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND) &&
+			    phstore_leases_are_compared())
+			{
+				state->protect = true;
+				return true;
+			}
+""", scope="function delay_for_oplock_fn"),
+
+    hook("lease-unknown-include", "source3/smbd/smb2_oplock.c",
+         "after", '#include "locking/leases_db.h"',
+         '#include "locking/phstore_lease.h"'),
+
+    hook("lease-unknown-type", "source3/smbd/smb2_oplock.c",
+         "before", 'DBG_ERR("leases_db_get for client_guid [%s] "', """
+	if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND) &&
+	    phstore_leases_are_compared())
+	{
+		return SMB2_LEASE_READ | SMB2_LEASE_WRITE | SMB2_LEASE_HANDLE;
+	}
+""", scope="function get_lease_type"),
+
+    # A persistent handle's lease is what the newest record says, or what the
+    # client does; others' are lost when somebody opens the file
+    hook("lease-take-back-ask", "source3/smbd/durable.c",
+         "before", "status = leases_db_get(&e->client_guid,", """
+	phstore_lease_believe(
+		!(e->flags & SHARE_ENTRY_FLAG_PERSISTENT_OPEN));
+""", scope="function vfs_default_durable_reconnect_lease"),
+
+    hook("lease-take-back", "source3/smbd/durable.c",
+         "before", "if (!NT_STATUS_IS_OK(status) &&", """
+	phstore_lease_believe(false);
+	if (NT_STATUS_IS_OK(status)) {
+		phstore_leases_db_take(&e->client_guid, &e->lease_key);
+	}
+""", scope="function vfs_default_durable_reconnect_lease"),
+
     hook("lease-mask-include", "source3/smbd/smb2_tcon.c",
          "after", '#include "smbd/smbXsrv_session.h"',
          '#include "smbd/phstore_open.h"'),
@@ -650,7 +795,10 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
     # Durable handles that are not persistent are kept as well: stored
     hook("keep-include", "source3/smbd/open.c",
          "after", '#include "locking/leases_db.h"',
-         '#include "lib/dbwrap/dbwrap_phstore.h"'),
+         """
+#include "locking/phstore_lease.h"
+#include "lib/dbwrap/dbwrap_phstore.h"
+"""),
 
     hook("keep-next", "source3/smbd/open.c",
          "before", "ok = set_share_mode(lck,", """

@@ -360,7 +360,9 @@ bool phstore_lease_all(const struct smbXsrv_tcon *tcon)
 	{
 		return false;
 	}
-	is_ours = dbwrap_phstore_wanted(DBWRAP_FLAG_PER_REC_PERSISTENT);
+	is_ours = lp_clustering() ?
+		dbwrap_phstore_wanted_ctdb(DBWRAP_FLAG_PER_REC_PERSISTENT) :
+		dbwrap_phstore_wanted(DBWRAP_FLAG_PER_REC_PERSISTENT);
 	if (!is_ours) {
 		return false;
 	}

@@ -101,7 +101,7 @@ bool phstore_lease_is_old(struct files_struct *fsp,
 
 /**
  * @brief May this share grant all leases? Unless smb.conf says otherwise, a
- * continuously available failover share on one machine may.
+ * continuously available failover share may.
  */
 bool phstore_lease_all(const struct smbXsrv_tcon *tcon);
 

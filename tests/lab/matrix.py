@@ -29,7 +29,7 @@ ALL = smb2.SHARE_READ | smb2.SHARE_WRITE | smb2.SHARE_DELETE
 LOST = "OBJECT_NAME_NOT_FOUND"
 PATIENCE = 60
 # ends of Ann's server that Bob's connection outlives
-BOB_STAYS = ("killed", "node killed")
+BOB_STAYS = ("killed", "node killed", "node restarted")
 
 
 def granted(kind, cache):
