@@ -15,7 +15,7 @@
  *   short  pwrite and pread do a part, or are interrupted: nobody notices
  *   sync   an fdatasync fails: every process gets LATCHED, nobody is
  *          acknowledged; reopened, all acknowledged records are there
- *   slow   each sync takes 300 ms: a barrier's timeout is kept
+ *   slow   each sync takes 1500 ms: a barrier's timeout is kept
  *   bound  P5: log <= 4 x live + one segment at rest, whatever the sizes;
  *          a start reads the log, not the history
  *
@@ -48,6 +48,7 @@ struct faults {
 	volatile bool short_io;
 	volatile uint32_t sync_eio_after;	/* calls; 0: never */
 	volatile uint32_t sync_ms;
+	volatile uint32_t num_slow;		/* syncs that have begun */
 	volatile uint32_t calls;
 	volatile uint32_t num_failed;
 };
@@ -130,6 +131,7 @@ static int fault_sync_log(int fd)
 	uint32_t ms = faults->sync_ms;
 
 	if (ms != 0) {
+		faults->num_slow += 1;
 		usleep(ms * 1000);
 	}
 	if (faults->sync_eio_after != 0) {
@@ -450,6 +452,7 @@ static void case_sync_eio(void)
 	end_case("EIO on fdatasync: latched everywhere, reopened, all there");
 }
 
+#define SLOW_MS 1500
 static uint64_t slow_lsn;
 
 static int child_syncs(void)
@@ -461,11 +464,13 @@ static void case_slow(void)
 {
 	uint64_t start, took;
 	enum phstore_err err;
+	uint32_t before;
 	pid_t pid;
 	int status = 0;
 
 	begin_case();
-	faults->sync_ms = 300;
+	faults->sync_ms = SLOW_MS;
+	before = faults->num_slow;
 	CHECK(put("a", 100, false, &slow_lsn) == PHSTORE_OK);
 	/* another process leads: a timeout ends the wait for it */
 	fflush(stdout);
@@ -474,19 +479,22 @@ static void case_slow(void)
 		alarm(60);
 		_exit(child_syncs());
 	}
-	usleep(100000);
+	start = now_ms();
+	while (faults->num_slow == before && now_ms() - start < 60000) {
+		usleep(1000);
+	}
 	start = now_ms();
 	err = phstore_barrier(store, slow_lsn, 20);
 	took = now_ms() - start;
 	CHECK(err == PHSTORE_ERR_TIMEOUT);
-	CHECK(took >= 20 && took < 150);
+	CHECK(took >= 20 && took < SLOW_MS / 2);
 	CHECK(!phstore_is_durable(store, slow_lsn));
 	/* staging and reading wait for nobody */
 	start = now_ms();
 	CHECK(put("b", 100, false, NULL) == PHSTORE_OK);
 	CHECK(is_there("a") && is_there("b"));
 	took = now_ms() - start;
-	CHECK(took < 100);
+	CHECK(took < SLOW_MS / 2);
 	waitpid(pid, &status, 0);
 	CHECK(status == 0);
 	CHECK(phstore_is_durable(store, slow_lsn));
