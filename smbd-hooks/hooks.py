@@ -66,6 +66,16 @@ HOOKS = [
          "		ret = 0; /* phstore: the answer is still to come */",
          scope="function ctdb_read_req"),
 
+    # Its client is on another node already, and waits for this end
+    hook("exit-include", "source3/smbd/server_exit.c",
+         "after", '#include "locking/share_mode_lock.h"',
+         '#include "lib/dbwrap/dbwrap_phstore.h"'),
+
+    hook("exit", "source3/smbd/server_exit.c",
+         "after", "exit_firsttime = false;",
+         "	dbwrap_phstore_exiting();",
+         scope="function exit_server_common"),
+
     hook("child-gone-include", "source3/smbd/server.c",
          "after", '#include "locking/leases_db.h"',
          '#include "lib/dbwrap/dbwrap_phstore.h"'),

@@ -411,6 +411,7 @@ bool phstore_gate_get(struct phstore *store, struct phstore_gate *gate)
 		gate->floor = atomic_load(&sink->floor);
 		gate->generation = atomic_load(&sink->generation);
 		gate->node = atomic_load(&sink->node);
+		gate->full = atomic_load(&sink->full) != 0;
 		gate->open = atomic_load(&sink->gate) == LOCAL_GATE_OPEN;
 	} while (gate->open && atomic_load(&sink->seq) != seq);
 	return true;

@@ -496,6 +496,7 @@ void phd_ctdb_resign(struct phd_ctdb *d, const char *what)
 		 "room");
 	phd_log(0, "%s: %s; this node leaves the cluster's members until "
 		"there is room", what, phstore_last_error());
+	phstore_ship_set_full(d->phd->ship, true);
 	phd_ctdb_close(d, d->resigned_reason);
 	d->resigned = true;
 	d->resigned_ns = phstore_now_ns();
@@ -519,6 +520,7 @@ static void come_back(struct phd_ctdb *d)
 		return;
 	}
 	phd_log(1, "asks to join again");
+	phstore_ship_set_full(d->phd->ship, false);
 	d->resigned = false;
 	ok = begin_core(d, &d->view);
 	if (ok) {

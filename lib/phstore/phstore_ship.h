@@ -105,6 +105,7 @@ void phstore_gate_leave(struct phstore *store);
 /** What those who stage need to know; read without a lock. */
 struct phstore_gate {
 	bool open;
+	bool full;			/* see phstore_ship_set_full() */
 	uint32_t node;			/* this node's number */
 	uint64_t epoch;			/* of explicit versions */
 	uint64_t floor;			/* a version without a predecessor
@@ -234,7 +235,8 @@ void phstore_ship_unbar(struct phstore_ship *ship, uint64_t bar);
 
 /**
  * @brief The sink has no room: only what lets go of something is taken;
- * everything else, and phstore_room(), fails with FULL.
+ * everything else, and phstore_room(), fails with FULL. With the gate closed
+ * it says that this will not change soon: this node has no room to take part.
  */
 void phstore_ship_set_full(struct phstore_ship *ship, bool full);
 

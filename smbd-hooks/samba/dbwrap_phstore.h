@@ -42,6 +42,12 @@ const struct dbwrap_phstore_progress *dbwrap_phstore_progress(void);
 NTSTATUS dbwrap_phstore_room(void);
 
 /**
+ * @brief This smbd lets go of everything and ends: it does not wait for a
+ * store that will not take changes soon, but ends as if killed.
+ */
+void dbwrap_phstore_exiting(void);
+
+/**
  * @brief The request will stage more than its last table tells: the sync is
  * not to begin before that.
  */

@@ -77,12 +77,29 @@ void dbwrap_phstore_gate_leave(void)
 	}
 }
 
+static bool gate_exiting;
+
+void dbwrap_phstore_exiting(void)
+{
+	gate_exiting = true;
+}
+
 bool dbwrap_phstore_gate_wait(struct db_phstore_ctx *ctx)
 {
 	struct phstore *store = dbwrap_phstore_progress()->store;
 	bool patient = dbwrap_phstore_is_helper();
+	struct phstore_gate gate = {};
 	enum phstore_err err;
 
+	(void)phstore_gate_get(store, &gate);
+	if (gate_exiting && !patient && gate.full && !gate.open) {
+		/*
+		 * The disk is full and the node is out of the cluster. Its
+		 * clients have gone elsewhere, and wait for this end.
+		 */
+		dbwrap_phstore_failed(ctx, "access", PHSTORE_ERR_FULL, true);
+		return false;
+	}
 	do {
 		err = phstore_gate_wait(
 			store, dbwrap_phstore_gate_timeout() * 1000);

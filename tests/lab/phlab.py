@@ -611,6 +611,7 @@ class Client:
         self.guid = uuid.uuid4().bytes
         self.conn = None
         self.tree = None
+        self.session = 0	# the last one, which a new one ends
 
     def connect(self, timeout=None):
         import smb2
@@ -618,7 +619,8 @@ class Client:
         self.conn = smb2.Connection(
             self.server.host, self.server.port, self.server.user,
             self.server.password, client_guid=self.guid,
-            timeout=timeout or self.timeout)
+            timeout=timeout or self.timeout, previous=self.session)
+        self.session = self.conn.session_id
         self.tree = self.conn.tree(self.share)
         return self
 

@@ -191,7 +191,8 @@ class Connection:
     """One TCP connection with one session."""
 
     def __init__(self, host, port, user, password, domain="",
-                 client_guid=None, timeout=20.0, login=True):
+                 client_guid=None, timeout=20.0, login=True, previous=0):
+        """previous: the session this one takes the place of, 3.2.4.2.3"""
         self.timeout = timeout
         self.client_guid = client_guid or uuid.uuid4().bytes
         self.user = user
@@ -216,7 +217,7 @@ class Connection:
         try:
             self._negotiate()
             if login:
-                self._session_setup(user, password, domain)
+                self._session_setup(user, password, domain, previous)
         except BaseException:
             self.close()
             raise
@@ -409,7 +410,7 @@ class Connection:
         if algorithm != 0:
             raise Gone("the server does not sign by HMAC-SHA256")
 
-    def _session_setup(self, user, password, domain):
+    def _session_setup(self, user, password, domain, previous):
         from samba import credentials, gensec, param
         lp = param.LoadParm()
         lp.set("client use kerberos", "off")
@@ -429,7 +430,7 @@ class Connection:
             finished, token = sec.update(token)
             # 2.2.5
             body = struct.pack("<HBBIIHHQ", 25, 0, 1, 0, 0, 64 + 24,
-                               len(token), 0) + token
+                               len(token), previous) + token
             p = self.call(SESSION_SETUP, body, check=False)
             self.session_id = struct.unpack_from("<Q", p.message, 40)[0]
             # 2.2.6
