@@ -6,11 +6,13 @@
 
 # The event script of the lab for addresses; ctdb's own reads /sys, which
 # knows nothing of namespaces. In test mode ctdbd tells nobody that an address
-# has moved (ARP), so clients would try the old node for half a minute.
+# has moved (ARP), so clients would try the old node for half a minute. And an
+# address that leaves must not take those with it that came after it.
 ADDRESSES = """#!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 case $1 in
 takeip)
+	echo 1 >"/proc/sys/net/ipv4/conf/$2/promote_secondaries"
 	ip addr add "$3/$4" dev "$2" 2>/dev/null
 	"$CTDB" gratarp "$3" "$2"
 	;;
