@@ -337,7 +337,8 @@ static enum phstore_err probe_class(struct phr_conn *c)
 		return phstore_fail(PHSTORE_ERR_NOT_SUPPORTED,
 				    "rados: the OSDs have no class "
 				    "\"phstore\" that fits (%s)",
-				    strerror(-ret));
+				    ret != 0 ? strerror(-ret) :
+				    "its version or format is another");
 	}
 	return PHSTORE_OK;
 }
