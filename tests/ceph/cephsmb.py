@@ -227,7 +227,8 @@ class Stream:
         while True:
             try:
                 # a server that is in no state to answer is tried again
-                self.client.connect(timeout=min(timeout, patience))
+                self.client.connect(timeout=min(timeout, patience),
+                                    reach=1.0)
                 self.op = self.client.tree.reconnect(self.op)
                 return time.monotonic() - began
             except (smb2.Gone, smb2.Late, smb2.SmbError, OSError) as e:

@@ -82,7 +82,7 @@ def return_of(client, handles, timeout=60.0):
     patience = 2.0
     while True:
         try:
-            client.connect(timeout=patience)
+            client.connect(timeout=patience, reach=1.0)
             return [client.tree.reconnect(op) for op in handles], seen
         except (smb2.Gone, smb2.Late) as e:
             last = str(e)

@@ -613,13 +613,14 @@ class Client:
         self.tree = None
         self.session = 0	# the last one, which a new one ends
 
-    def connect(self, timeout=None):
+    def connect(self, timeout=None, reach=None):
         import smb2
         self.drop()
         self.conn = smb2.Connection(
             self.server.host, self.server.port, self.server.user,
             self.server.password, client_guid=self.guid,
-            timeout=timeout or self.timeout, previous=self.session)
+            timeout=timeout or self.timeout, previous=self.session,
+            reach=reach)
         self.session = self.conn.session_id
         self.tree = self.conn.tree(self.share)
         return self

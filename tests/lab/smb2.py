@@ -191,8 +191,14 @@ class Connection:
     """One TCP connection with one session."""
 
     def __init__(self, host, port, user, password, domain="",
-                 client_guid=None, timeout=20.0, login=True, previous=0):
-        """previous: the session this one takes the place of, 3.2.4.2.3"""
+                 client_guid=None, timeout=20.0, login=True, previous=0,
+                 reach=None):
+        """
+        previous: the session this one takes the place of, 3.2.4.2.3.
+        reach: seconds for TCP to connect, the timeout if none are given. An
+        address that moves meanwhile is found by a new try; the kernel's own
+        come after 1, 3, 7, 15 seconds.
+        """
         self.timeout = timeout
         self.client_guid = client_guid or uuid.uuid4().bytes
         self.user = user
@@ -208,7 +214,8 @@ class Connection:
         self.server_capabilities = 0
         self.received = b""
         try:
-            self.sock = socket.create_connection((host, port), timeout)
+            self.sock = socket.create_connection((host, port),
+                                                 reach or timeout)
         except OSError as e:
             raise Gone(str(e)) from e
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
