@@ -504,13 +504,13 @@ def nodestatus(text):
     return found
 
 
-def wait_for(fn, timeout, what):
+def wait_for(fn, timeout, what, error=phlab.LabError):
     end = time.monotonic() + timeout
     while True:
         if fn():
             return
         if time.monotonic() > end:
-            raise phlab.LabError(what())
+            raise error(what())
         time.sleep(0.05)
 
 
