@@ -75,7 +75,9 @@ enum phstore_err local_append_lock(struct local_store *ls)
 		return phstore_fail(PHSTORE_ERR_IO, "%s: log lock: %s",
 				    ls->store->path, strerror(ret));
 	}
-	if (ls->index_gen != sh->index_gen && !sh->index_busy) {
+	if ((ls->index == NULL || ls->index_gen != sh->index_gen) &&
+	    !sh->index_busy)
+	{
 		err = local_index_open(ls);
 	}
 	if (err == PHSTORE_OK &&

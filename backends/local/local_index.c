@@ -107,13 +107,43 @@ static enum phstore_err index_do_open(struct local_store *ls,
 	if (ls->index == NULL) {
 		enum phstore_err err = PHSTORE_ERR_IO;
 
-		if (errno == EBUSY) {
+		switch (errno) {
+		case EBUSY:
 			err = PHSTORE_ERR_BUSY;
+			break;
+		case ENOSPC:
+		case EDQUOT:
+			err = PHSTORE_ERR_FULL;
+			break;
+		default:
+			break;
 		}
 		return phstore_fail(err, "%s: cannot open the index: %s",
 				    path, strerror(errno));
 	}
 	ls->index_gen = gen;
+	return PHSTORE_OK;
+}
+
+/*
+ * No room for another file: the one there is gets empty, whatever is in it.
+ * Others have it open and go on with it, so it keeps its generation.
+ */
+static enum phstore_err index_wipe(struct local_store *ls, uint32_t gen)
+{
+	enum phstore_err err;
+	int ret;
+
+	err = index_do_open(ls, gen, O_RDWR);
+	if (err != PHSTORE_OK) {
+		return err;
+	}
+	ret = tdb_wipe_all(ls->index);
+	if (ret != 0) {
+		return phstore_fail(PHSTORE_ERR_IO, "%s: index: %s",
+				    ls->store->path,
+				    tdb_errorstr(ls->index));
+	}
 	return PHSTORE_OK;
 }
 
@@ -129,7 +159,16 @@ enum phstore_err local_index_create(struct local_store *ls, uint32_t gen)
 		(void)unlink(path);
 	}
 	err = index_do_open(ls, gen, O_RDWR | O_CREAT);
+	if (err == PHSTORE_ERR_FULL) {
+		(void)unlink(path);
+		/* who is killed in it leaves nothing that counts */
+		sh->index_busy = 1;
+		atomic_thread_fence(memory_order_seq_cst);
+		gen = old_gen;
+		err = index_wipe(ls, gen);
+	}
 	if (err != PHSTORE_OK) {
+		sh->index_busy = 1;
 		return err;
 	}
 	PHSTORE_TEST_POINT("index: file made");

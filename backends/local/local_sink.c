@@ -513,6 +513,8 @@ enum phstore_err local_sink_close_gate(struct local_store *ls,
 	}
 	err = local_append_lock(ls);
 	if (err != PHSTORE_OK) {
+		/* who was staging has ended, who comes now finds it closed */
+		atomic_store(&sink->gate, LOCAL_GATE_CLOSED);
 		return err;
 	}
 	atomic_store(&sink->gate, LOCAL_GATE_CLOSED);

@@ -38,6 +38,7 @@ static const struct key keys[] = {
 	{ "cluster id", U64, AT(cluster_id), 1, UINT64_MAX },
 	{ "copies", U32, AT(copies), 1, PHSTORE_NODES_MAX },
 	{ "backlog", SIZE, AT(backlog), 1 << 20, 1ULL << 40 },
+	{ "full retry", U32, AT(full_retry), 1, 86400 },
 	{ "segment size", SIZE, AT(segment_size), 64 * 1024, 1 << 30 },
 	{ "ctdb socket", STR, AT(ctdb_socket), 0, 0 },
 	{ "link port", U32, AT(link_port), 0, 65535 },
@@ -65,6 +66,8 @@ static const char usage[] =
 "  --copies K            nodes that have a change before it is\n"
 "                        acknowledged, this one included (2)\n"
 "  --backlog SIZE        log not yet shipped, at most (256M)\n"
+"  --full-retry SECONDS  when a node whose disk is full asks to join again,\n"
+"                        room or not (60)\n"
 "  --segment-size SIZE   of a new store\n"
 "  --ctdb-socket PATH    of ctdbd (/run/ctdb/ctdbd.socket)\n"
 "  --link-port PORT      for links from other nodes (any); at the node's ctdb\n"
@@ -351,6 +354,7 @@ enum phd_exit phd_config_read(TALLOC_CTX *mem_ctx, int argc, char *argv[],
 	conf->sink = "ctdb";
 	conf->cluster = "ctdb";
 	conf->copies = 2;
+	conf->full_retry = 60;
 	conf->debug = 3;
 	ok = read_options(conf, argc, argv, 0) &&
 	     read_options(conf, argc, argv, 1);

@@ -41,7 +41,8 @@
 /* A full disk: free segments to come back, how long to be away. */
 #define FULL_SEGMENTS 3
 #define FULL_PAUSE_NS 3000000000ULL
-#define FULL_TRY_NS 60000000000ULL
+/* Twice as long after each try, so often. */
+#define FULL_DOUBLED 5
 
 static uint64_t cluster_id(const struct phd_config *conf)
 {
@@ -63,8 +64,12 @@ static void publish(struct phd_ctdb *d, bool open, uint64_t epoch,
 		    const char *reason)
 {
 	char was[PHSTORE_SHIP_REASON_MAX];
+	enum phstore_err err;
 	bool was_open;
 
+	if (!open && d->full_try) {
+		reason = d->resigned_reason;
+	}
 	if (open == d->gate_open && epoch == d->gate_epoch &&
 	    strcmp(reason, d->gate_reason) == 0)
 	{
@@ -72,8 +77,10 @@ static void publish(struct phd_ctdb *d, bool open, uint64_t epoch,
 	}
 	was_open = d->gate_open;
 	snprintf(was, sizeof(was), "%s", d->gate_reason);
-	phd_publish(d->phd, epoch, d->core != NULL ? repl_floor(d->core) : 0,
-		    d->view.generation, d->view.self, open ? NULL : reason);
+	err = phd_publish(d->phd, epoch,
+			  d->core != NULL ? repl_floor(d->core) : 0,
+			  d->view.generation, d->view.self,
+			  open ? NULL : reason);
 	d->gate_epoch = epoch;
 	d->gate_open = open && phstore_gate_is_open(d->phd->store);
 	if (!d->gate_open && open) {
@@ -84,6 +91,9 @@ static void publish(struct phd_ctdb *d, bool open, uint64_t epoch,
 	if (was_open != d->gate_open || strcmp(was, d->gate_reason) != 0) {
 		phd_log(2, "changes are %s%s", d->gate_open ? "taken" :
 			"not taken: ", d->gate_reason);
+	}
+	if (err == PHSTORE_ERR_FULL) {
+		phd_ctdb_resign(d, "cannot say whether changes are taken");
 	}
 }
 
@@ -132,6 +142,10 @@ void phd_ctdb_began(struct phd_ctdb *d)
 	phstore_ship_seek(d->phd->ship, head);
 	phstore_ship_reached(d->phd->ship, head, head);
 	phstore_ship_release(d->phd->ship, head);
+	phstore_ship_set_full(d->phd->ship, false);
+	d->full_try = false;
+	d->full_emptied = false;
+	d->joined_ns = phstore_now_ns();
 	phd_ctdb_gate(d);
 }
 
@@ -480,11 +494,18 @@ static void on_view(void *user_data, const struct phd_view *view)
 
 /* ---- a full disk ---- */
 
+static uint64_t full_retry_ns(const struct phd_ctdb *d)
+{
+	return d->phd->conf->full_retry * 1000000000ULL;
+}
+
 /*
  * The store cannot take what came from others: this node is as good as dead to
  * them, and they go on without it. It asks to join when there is room again,
- * and once a minute in any case: what it is told first, to be empty, may make
- * the room. Called from the core's callbacks, so the core ends later.
+ * and after `full retry` in any case: what it is told first, to be empty, may
+ * make the room. Once it is empty that is over. Each attempt that fails holds
+ * up all nodes for two seconds, so the next one waits twice as long. Called
+ * from the core's callbacks, so the core ends later.
  */
 void phd_ctdb_resign(struct phd_ctdb *d, const char *what)
 {
@@ -497,30 +518,45 @@ void phd_ctdb_resign(struct phd_ctdb *d, const char *what)
 	phd_log(0, "%s: %s; this node leaves the cluster's members until "
 		"there is room", what, phstore_last_error());
 	phstore_ship_set_full(d->phd->ship, true);
-	phd_ctdb_close(d, d->resigned_reason);
 	d->resigned = true;
 	d->resigned_ns = phstore_now_ns();
+	if (d->joined_ns != 0 &&
+	    d->resigned_ns - d->joined_ns >= full_retry_ns(d))
+	{
+		d->full_tries = 0;
+	}
+	d->full_tries += d->full_tries < FULL_DOUBLED;
+	phd_ctdb_gate(d);
 	phd_ctdb_later(d);
 }
 
 static void come_back(struct phd_ctdb *d)
 {
 	uint64_t gone = phstore_now_ns() - d->resigned_ns;
+	unsigned int doubled = d->full_tries - 1;
 	struct phstore_stat st = {};
 	struct statvfs fs = {};
 	enum phstore_err err;
-	bool ok;
+	bool ok, room;
 	int ret;
 
 	err = phstore_stat(d->phd->store, &st);
 	ret = statvfs(d->phd->conf->store, &fs);
-	ok = err == PHSTORE_OK && ret == 0 && gone >= FULL_PAUSE_NS &&
-	     fs.f_bavail * fs.f_frsize >= FULL_SEGMENTS * st.segment_size;
-	if (d->core != NULL || (!ok && gone < FULL_TRY_NS)) {
+	room = err == PHSTORE_OK && ret == 0 &&
+	       fs.f_bavail * fs.f_frsize >= FULL_SEGMENTS * st.segment_size;
+	if (room) {
+		ok = gone >= FULL_PAUSE_NS << doubled;
+	} else {
+		ok = !d->full_emptied && gone >= full_retry_ns(d) << doubled;
+	}
+	if (!ok || d->core != NULL) {
 		return;
 	}
-	phd_log(1, "asks to join again");
-	phstore_ship_set_full(d->phd->ship, false);
+	phd_log(1, "asks to join again, with%s room", room ? "" : "out");
+	/* without, it is called full until it is a member */
+	d->full_try = !room;
+	phstore_ship_set_full(d->phd->ship, !room);
+	d->joined_ns = 0;
 	d->resigned = false;
 	ok = begin_core(d, &d->view);
 	if (ok) {

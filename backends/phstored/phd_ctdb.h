@@ -63,6 +63,10 @@ struct phd_ctdb {
 
 	/* the store had no room: no part of the cluster until it has */
 	bool resigned;
+	uint64_t joined_ns;		/* 0: not since it last asked */
+	unsigned int full_tries;	/* resigned so often in a row */
+	bool full_try;			/* asks to join, no room was seen */
+	bool full_emptied;		/* since it was a member, as told */
 	uint64_t resigned_ns;
 	char resigned_reason[PHSTORE_SHIP_REASON_MAX];
 
@@ -135,6 +139,8 @@ void phd_ctdb_waits_for(const struct repl_status *st, char *buf, size_t size);
 
 /* phd_meta.c */
 enum phd_exit phd_meta_open(struct phd_ctdb *d, uint8_t node);
-bool phd_meta_write(struct phd_ctdb *d, const struct repl_meta *meta);
+/* Not written: what was there still counts, as if nothing was promised. */
+enum phstore_err phd_meta_write(struct phd_ctdb *d,
+				const struct repl_meta *meta);
 
 #endif /* PHD_CTDB_H */

@@ -112,7 +112,7 @@ static void op_send(void *p, uint8_t to, const uint8_t *buf, size_t len)
 static void op_meta(void *p, const struct repl_meta *meta)
 {
 	struct phd_ctdb *d = p;
-	bool ok;
+	enum phstore_err err;
 
 	phd_ctdb_flush_batch(d);
 	if (ended(d)) {
@@ -120,10 +120,12 @@ static void op_meta(void *p, const struct repl_meta *meta)
 	}
 	/* nobody stages any more when a promise is given */
 	phd_ctdb_close(d, "a new epoch is being formed");
-	ok = phd_meta_write(d, meta);
-	if (!ok) {
-		phd_fail(d->phd, PHD_EXIT_FAILED, "cannot remember a promise; "
-			 "this node leaves the cluster's members");
+	if (ended(d)) {
+		return;
+	}
+	err = phd_meta_write(d, meta);
+	if (err != PHSTORE_OK) {
+		store_failed(d, err, "cannot remember a promise");
 	}
 }
 
@@ -262,6 +264,7 @@ static void op_clear(void *p)
 		return;
 	}
 	d->snap_old = true;
+	d->full_emptied = true;
 	head = phstore_ship_head(d->phd->ship);
 	phstore_ship_fence(d->phd->ship, head);
 	phstore_ship_seek(d->phd->ship, head);

@@ -77,8 +77,9 @@ void phd_fail(struct phd *phd, enum phd_exit code, const char *fmt, ...)
 	}
 }
 
-void phd_publish(struct phd *phd, uint64_t epoch, uint64_t floor,
-		 uint64_t generation, uint32_t node, const char *reason)
+enum phstore_err phd_publish(struct phd *phd, uint64_t epoch, uint64_t floor,
+			     uint64_t generation, uint32_t node,
+			     const char *reason)
 {
 	struct phstore_ship_state st = {
 		.epoch = epoch,
@@ -94,9 +95,16 @@ void phd_publish(struct phd *phd, uint64_t epoch, uint64_t floor,
 		snprintf(st.reason, sizeof(st.reason), "%s", reason);
 	}
 	err = phstore_ship_publish(phd->ship, &st);
-	if (err != PHSTORE_OK && err != PHSTORE_ERR_NOT_READY) {
+	switch (err) {
+	case PHSTORE_OK:
+	case PHSTORE_ERR_NOT_READY:
+	case PHSTORE_ERR_FULL:
+		break;
+	default:
 		phd_fail(phd, PHD_EXIT_FAILED, "%s", phstore_last_error());
+		break;
 	}
+	return err;
 }
 
 static void on_signal(struct tevent_context *ev, struct tevent_signal *se,

@@ -39,6 +39,7 @@
 #include "phstore_bytes.h"
 #include "phstore_frame.h"
 #include "phstore_io.h"
+#include "phstore_private.h"
 
 #define META_LEN 128
 #define META_SLOT 4096
@@ -117,7 +118,8 @@ static bool meta_path(struct phd_ctdb *d, char *path, size_t size)
 	return n > 0 && (size_t)n < size;
 }
 
-bool phd_meta_write(struct phd_ctdb *d, const struct repl_meta *meta)
+enum phstore_err phd_meta_write(struct phd_ctdb *d,
+				const struct repl_meta *meta)
 {
 	struct phstore_stat st = {};
 	struct meta_file f = {
@@ -132,7 +134,7 @@ bool phd_meta_write(struct phd_ctdb *d, const struct repl_meta *meta)
 
 	err = phstore_stat(d->phd->store, &st);
 	if (err != PHSTORE_OK) {
-		return false;
+		return err;
 	}
 	memcpy(f.uuid, st.uuid, sizeof(f.uuid));
 	file_push(buf, &f);
@@ -142,13 +144,14 @@ bool phd_meta_write(struct phd_ctdb *d, const struct repl_meta *meta)
 		ret = phstore_io->fdatasync(d->meta_fd);
 	}
 	if (ret == -1) {
-		phd_log(0, "%s/repl-meta: %s", d->phd->conf->store,
-			strerror(errno));
-		return false;
+		err = errno == ENOSPC || errno == EDQUOT ? PHSTORE_ERR_FULL :
+							   PHSTORE_ERR_IO;
+		return phstore_fail(err, "%s/repl-meta: %s",
+				    d->phd->conf->store, strerror(errno));
 	}
 	d->meta_seq = f.seq;
 	d->meta = *meta;
-	return true;
+	return PHSTORE_OK;
 }
 
 static enum phd_exit check_file(struct phd_ctdb *d, const struct meta_file *f,
@@ -186,21 +189,27 @@ static enum phd_exit check_file(struct phd_ctdb *d, const struct meta_file *f,
 static enum phd_exit make_file(struct phd_ctdb *d, const char *path)
 {
 	struct repl_meta none = {};
+	enum phstore_err err;
 	int dir_fd, ret = -1;
-	bool ok;
 
 	d->meta_fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (d->meta_fd == -1) {
 		phd_log(0, "%s: %s", path, strerror(errno));
 		return PHD_EXIT_STORE;
 	}
-	ok = phd_meta_write(d, &none) && phd_meta_write(d, &none);
+	err = phd_meta_write(d, &none);
+	if (err == PHSTORE_OK) {
+		err = phd_meta_write(d, &none);
+	}
+	if (err != PHSTORE_OK) {
+		phd_log(0, "%s", phstore_last_error());
+	}
 	dir_fd = open(d->phd->conf->store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir_fd != -1) {
 		ret = fsync(dir_fd);
 		close(dir_fd);
 	}
-	if (!ok || ret == -1) {
+	if (err != PHSTORE_OK || ret == -1) {
 		phd_log(0, "%s: cannot be made", path);
 		(void)unlink(path);
 		return PHD_EXIT_STORE;

@@ -50,6 +50,7 @@ struct phd_config {
 	uint64_t cluster_id;		/* 0: made of the name */
 	uint32_t copies;		/* K */
 	uint64_t backlog;		/* bytes */
+	uint32_t full_retry;		/* seconds */
 	uint64_t segment_size;
 	const char *ctdb_socket;
 	uint32_t link_port;		/* 0: any */
@@ -111,9 +112,13 @@ void phd_log(int level, const char *fmt, ...)
 /* End the daemon: nothing more is sent or told to be safe. */
 void phd_fail(struct phd *phd, enum phd_exit code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-/* Publish and log a change of the gate; reason NULL: open. */
-void phd_publish(struct phd *phd, uint64_t epoch, uint64_t floor,
-		 uint64_t generation, uint32_t node, const char *reason);
+/*
+ * Publish a change of the gate; reason NULL: open. What fails ends the
+ * daemon, but PHSTORE_ERR_FULL: then it is closed, and not all was told.
+ */
+enum phstore_err phd_publish(struct phd *phd, uint64_t epoch, uint64_t floor,
+			     uint64_t generation, uint32_t node,
+			     const char *reason);
 
 /* phd_config.c */
 enum phd_exit phd_config_read(TALLOC_CTX *mem_ctx, int argc, char *argv[],

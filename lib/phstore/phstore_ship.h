@@ -290,7 +290,10 @@ enum phstore_err phstore_ship_sync(struct phstore_ship *ship);
 /** @brief Below this the local disk has all. */
 uint64_t phstore_ship_durable(struct phstore_ship *ship);
 
-/** @brief Empty the store, versions and tombstones included. */
+/**
+ * @brief Empty the store, versions and tombstones included.
+ * @return FULL: no room for saying so in the log
+ */
 enum phstore_err phstore_ship_clear(struct phstore_ship *ship);
 
 /** @brief Drop a tombstone if it is exactly this version. */
