@@ -241,6 +241,10 @@ inline crash(i_)
 #endif
 #ifdef M_FORGET_TOMBSTONE
 #define ALL_PURGED(v) true
+#elif defined(M_SWEEP_COPIES)
+/* only the writer and its successor on the ring of all */
+#define ALL_PURGED(v) (IN(purged[v], wr_of[v]) && \
+		       IN(purged[v], (wr_of[v] + 1) % NN))
 #else
 #define ALL_PURGED(v) (purged[v] == mset[ep_of[v]])
 #endif

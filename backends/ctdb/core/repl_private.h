@@ -53,6 +53,7 @@ enum {
 	MUT_NO_FLOOR,		/* versions begin at 1 after a FORGET */
 	MUT_DELTA_ALWAYS,	/* an emptied node reads changes only */
 	MUT_SWEEP_PIECE,	/* PURGED when a piece of it is applied */
+	MUT_SWEEP_COPIES,	/* asks only itself and its successors */
 	MUT_END
 };
 

@@ -75,10 +75,25 @@ static void want_turn(struct repl_core *c)
 	c->conf.ops->turn(c->conf.private_data);
 }
 
+/* Who may hold an older version: any member, see docs/REPLICATION.md. */
+static uint64_t holders(const struct repl_core *c)
+{
+	uint64_t set = BIT(c->conf.node);
+	size_t i;
+
+	if (!MUTANT(MUT_SWEEP_COPIES)) {
+		return c->meta.members;
+	}
+	for (i = 0; i < c->num_peers; i++) {
+		set |= BIT(c->peers[i].node);
+	}
+	return set;
+}
+
 /* To all members that have not answered, one with each turn. */
 static void sweep_send(struct repl_core *c)
 {
-	c->batch_unsent = c->meta.members & ~c->batch_answered;
+	c->batch_unsent = holders(c) & ~c->batch_answered;
 	c->batch_idle = 0;
 	want_turn(c);
 }
@@ -180,7 +195,7 @@ void repl_on_swept(struct repl_core *c, const struct repl_hdr *h)
 		return;
 	}
 	c->batch_answered |= BIT(h->from) & c->meta.members;
-	if (c->batch_answered != c->meta.members) {
+	if (c->batch_answered != holders(c)) {
 		return;
 	}
 	c->batch_answered = 0;
