@@ -33,6 +33,7 @@ HOOKS = [
                             lib/dbwrap/dbwrap_phstore_value.c
                             lib/dbwrap/dbwrap_phstore_store.c
                             lib/dbwrap/dbwrap_phstore_inflight.c
+                            lib/dbwrap/dbwrap_phstore_number.c
                             lib/dbwrap/dbwrap_phstore_recover.c
                             lib/dbwrap/dbwrap_phstore_gate.c
                             lib/dbwrap/dbwrap_phstore_kept.c
@@ -78,12 +79,14 @@ HOOKS = [
 
     hook("child-gone-include", "source3/smbd/server.c",
          "after", '#include "locking/leases_db.h"',
-         '#include "lib/dbwrap/dbwrap_phstore.h"'),
+         '''
+#include "lib/dbwrap/dbwrap_phstore.h"
+#include "smbd/phstore_open.h"'''),
 
     hook("child-gone", "source3/smbd/server.c",
          "before", "for (child = parent->children; child != NULL; "
          "child = child->next) {",
-         "	dbwrap_phstore_child_gone(pid);",
+         "	dbwrap_phstore_child_gone(pid, phstore_open_set_number);",
          scope="function remove_child_pid"),
 
     hook("tree-notifyd-include", "source3/smbd/smb2_service.c",
@@ -573,14 +576,62 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
     # A LOCK or a CREATE that is replayed after a crash is recognised
     hook("lock-include", "source3/smbd/smb2_lock.c",
          "after", '#include "smbd/globals.h"',
-         '#include "smbd/phstore_open.h"'),
+         '''
+#include "smbd/phstore_open.h"
+#include "lib/dbwrap/dbwrap_phstore.h"'''),
+
+    # One transaction: the lock and its number
+    hook("lock-number-kept", "source3/smbd/smb2_lock.c",
+         "after", "uint8_t *lock_sequence_element;",
+         "	bool phstore_number_kept;",
+         scope="block struct smbd_smb2_lock_state {"),
+
+    hook("lock-number-begin", "source3/smbd/smb2_lock.c",
+         "before", "status = share_mode_do_locked_brl(state->fsp,", """
+	phstore_open_lock_begin(state->fsp->op,
+				state->lock_sequence_element,
+				state->lock_sequence_value);
+""", scope="function smbd_smb2_lock_try"),
+
+    hook("lock-number-end", "source3/smbd/smb2_lock.c",
+         "before", "if (!NT_STATUS_IS_OK(status)) {",
+         "	state->phstore_number_kept = phstore_open_lock_end();",
+         scope="function smbd_smb2_lock_try"),
+
+    hook("lock-number-granted", "source3/smbd/smb2_lock.c",
+         "before", "tevent_req_done(req);",
+         "		dbwrap_phstore_number_granted();",
+         scope="function smbd_do_locks_try_fn"),
+
+    hook("unlock-number-begin", "source3/smbd/smb2_lock.c",
+         "before", "status = smbd_do_unlocking(", """
+		phstore_open_lock_begin(fsp->op,
+					state->lock_sequence_element,
+					state->lock_sequence_value);
+""", scope="function smbd_smb2_lock_send"),
+
+    hook("unlock-number-end", "source3/smbd/smb2_lock.c",
+         "before", "if (tevent_req_nterror(req, status)) {",
+         "		state->phstore_number_kept =\n"
+         "			phstore_open_lock_end();",
+         scope="function smbd_smb2_lock_send"),
+
+    hook("unlock-number-include", "source3/smbd/smb2_reply.c",
+         "after", '#include "source3/smbd/dir.h"',
+         '#include "lib/dbwrap/dbwrap_phstore.h"'),
+
+    hook("unlock-number-granted", "source3/smbd/smb2_reply.c",
+         "before", "share_mode_wakeup_waiters(fsp->file_id);",
+         "	dbwrap_phstore_number_granted();",
+         scope="function smbd_do_unlocking_fn"),
 
     # (not in its cleanup function, that runs under the share mode lock)
     hook("lock-state", "source3/smbd/smb2_lock.c",
          "after", "DATA_BLOB outbody;", """
 	struct smbd_smb2_lock_state *phstore_state = tevent_req_data(
 		subreq, struct smbd_smb2_lock_state);
-	bool phstore_numbered = phstore_state->lock_sequence_element != NULL;
+	bool phstore_numbered = phstore_state->lock_sequence_element != NULL &&
+		!phstore_state->phstore_number_kept;
 	struct files_struct *phstore_fsp = phstore_state->fsp;
 """, scope="function smbd_smb2_request_lock_done"),
 

@@ -18,6 +18,8 @@
  *   dies between the two steps leaves a staged change that nobody saw and
  *   nobody was told of; the next store of the record stages all of it again,
  *   and smbd's parent does at once (dbwrap_phstore_inflight.c).
+ * - One record, one transaction; but a lock and its sequence number are one
+ *   (dbwrap_phstore_number.c).
  * - A change the store refuses is not made in the volatile database either.
  *   Where the caller can not be told (removals, locks, share modes) this
  *   process ends as if killed, see dbwrap_phstore_failed(). It seldom comes
@@ -38,14 +40,6 @@
 #include "lib/dbwrap/dbwrap.h"
 #include "lib/dbwrap/dbwrap_private.h"
 #include "lib/dbwrap/dbwrap_phstore_private.h"
-
-struct db_phstore_rec {
-	struct db_phstore_ctx *ctx;
-	struct db_record *base_rec;
-	size_t old_len;
-	/* in the store for durable handles only */
-	bool kept;
-};
 
 static NTSTATUS db_phstore_storev(struct db_record *rec,
 				  const TDB_DATA *dbufs,
@@ -331,17 +325,11 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 				     int flag)
 {
 	struct db_phstore_rec *prec = rec->private_data;
-	static const uint8_t zeros[DB_PHSTORE_PAD_OPEN] = {};
 	struct db_phstore_ctx *ctx = prec->ctx;
 	bool persistent = ((flag & DBWRAP_STORE_PERSISTENT) != 0);
 	bool kept = dbwrap_phstore_is_kept(flag, prec->kept);
 	/* a lock is taken or a waiter comes: the durable form is the same */
 	bool same = kept && persistent && !(flag & DBWRAP_STORE_PHSTORE_KEPT);
-	uint8_t hdr[DB_PHSTORE_HDR_LEN];
-	TDB_DATA all[num_dbufs + 2];
-	size_t full = sizeof(hdr);
-	size_t pad;
-	int i;
 	TDB_DATA form = {};
 	enum phstore_err err = PHSTORE_OK;
 	size_t len = 0;
@@ -385,22 +373,13 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 		return dbwrap_phstore_map_err(err);
 	}
 
-	db_phstore_hdr_push(hdr, persistent, kept);
-	all[0] = (TDB_DATA) { .dptr = hdr, .dsize = sizeof(hdr) };
-	if (num_dbufs != 0) {
-		memcpy(&all[1], dbufs, num_dbufs * sizeof(TDB_DATA));
-	}
-	for (i = 0; i < num_dbufs; i++) {
-		full += dbufs[i].dsize;
-	}
-	pad = (ctx->pad - full % ctx->pad) % ctx->pad;
-	SIVAL(hdr, 8, pad);
-	all[num_dbufs + 1] = (TDB_DATA) {
-		.dptr = discard_const_p(uint8_t, zeros),
-		.dsize = pad,
-	};
-	status = dbwrap_record_storev(
-		prec->base_rec, all, num_dbufs + 2, flag & DBWRAP_TDB_FLAGS);
+	status = db_phstore_base_storev(ctx,
+					prec->base_rec,
+					persistent,
+					kept,
+					dbufs,
+					num_dbufs,
+					flag & DBWRAP_TDB_FLAGS);
 	if (!NT_STATUS_IS_OK(status)) {
 		DBG_ERR("%s: volatile store failed: %s\n",
 			ctx->table, nt_errstr(status));
@@ -428,8 +407,10 @@ static NTSTATUS db_phstore_storev(struct db_record *rec,
 	if (!matters) {
 		return db_phstore_do_storev(rec, dbufs, num_dbufs, flag);
 	}
+	dbwrap_phstore_number_lock(prec->ctx, dbufs, num_dbufs);
 	dbwrap_phstore_inflight_begin(prec->ctx->inflight_idx, rec->key);
 	status = db_phstore_do_storev(rec, dbufs, num_dbufs, flag);
+	dbwrap_phstore_number_unlock(status);
 	dbwrap_phstore_inflight_end();
 	return status;
 }
@@ -481,8 +462,10 @@ static NTSTATUS db_phstore_delete(struct db_record *rec)
 	if (!rec->flags.persistent) {
 		return db_phstore_do_delete(rec);
 	}
+	dbwrap_phstore_number_lock(prec->ctx, NULL, 0);
 	dbwrap_phstore_inflight_begin(prec->ctx->inflight_idx, rec->key);
 	status = db_phstore_do_delete(rec);
+	dbwrap_phstore_number_unlock(status);
 	dbwrap_phstore_inflight_end();
 	return status;
 }

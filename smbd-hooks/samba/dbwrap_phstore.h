@@ -65,9 +65,35 @@ void dbwrap_phstore_set_fatal(void (*fn)(const char *reason));
  * @brief smbd's parent: this child has ended, and was reaped.
  *
  * Puts right what a killed child was in the middle of. May wait for the lock
- * of one record.
+ * of one record. set_number: gives an open a lock sequence number.
  */
-void dbwrap_phstore_child_gone(pid_t pid);
+void dbwrap_phstore_child_gone(pid_t pid,
+			       void (*set_number)(uint32_t open_id,
+						  uint8_t bucket,
+						  uint8_t value));
+
+/**
+ * A LOCK or UNLOCK with a sequence number, see dbwrap_phstore_number.c.
+ */
+struct dbwrap_phstore_number {
+	uint32_t open_id;
+	uint8_t bucket;
+	uint8_t value;
+	/* Store the open, with the number in it, into its record. */
+	NTSTATUS (*store)(struct db_record *rec,
+			  TDB_DATA old,
+			  const struct dbwrap_phstore_number *number);
+	void *private_data;
+};
+
+/** @brief It begins. number must live until it ends. */
+void dbwrap_phstore_number_begin(const struct dbwrap_phstore_number *number);
+
+/** @brief The lock is granted, or released; its record is stored next. */
+void dbwrap_phstore_number_granted(void);
+
+/** @brief It has ended. True: the number is stored, with the lock. */
+bool dbwrap_phstore_number_end(void);
 
 /**
  * @brief Is this database one of ours?

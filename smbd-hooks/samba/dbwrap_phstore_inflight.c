@@ -25,6 +25,7 @@
 #include "system/filesys.h"
 #include <sys/mman.h>
 #include <stdatomic.h>
+#include "lib/util/util_tdb.h"
 #include "lib/dbwrap/dbwrap.h"
 #include "lib/dbwrap/dbwrap_private.h"
 #include "lib/dbwrap/dbwrap_phstore_private.h"
@@ -37,6 +38,11 @@ struct inflight_slot {
 	_Atomic uint32_t db;	/* 0: nothing, else 1 + index in dbs */
 	uint32_t key_len;
 	uint8_t key[INFLIGHT_KEY_MAX];
+	/* a lock's sequence number; open_id 0: it has none */
+	uint64_t number_locks;
+	uint32_t number_open_id;
+	uint8_t number_bucket;
+	uint8_t number_value;
 };
 
 struct inflight_map {
@@ -108,18 +114,43 @@ static void inflight_claim(pid_t pid)
 		   INFLIGHT_SLOTS);
 }
 
-void dbwrap_phstore_inflight_begin(unsigned idx, TDB_DATA key)
+static struct inflight_slot *inflight_mine(void)
 {
-	struct inflight_slot *s = NULL;
 	pid_t pid = getpid();
 
-	if (inflight.map == NULL || idx == 0) {
-		return;
+	if (inflight.map == NULL) {
+		return NULL;
 	}
 	if (inflight.mine_pid != pid) {
 		inflight_claim(pid);
 	}
-	s = inflight.mine;
+	return inflight.mine;
+}
+
+void dbwrap_phstore_inflight_number(uint32_t open_id,
+				    uint8_t bucket,
+				    uint8_t value,
+				    uint64_t locks)
+{
+	struct inflight_slot *s = inflight_mine();
+
+	if (s == NULL) {
+		return;
+	}
+	s->number_locks = locks;
+	s->number_bucket = bucket;
+	s->number_value = value;
+	s->number_open_id = open_id;
+}
+
+void dbwrap_phstore_inflight_begin(unsigned idx, TDB_DATA key)
+{
+	struct inflight_slot *s = NULL;
+
+	if (idx == 0) {
+		return;
+	}
+	s = inflight_mine();
 	if (s == NULL || key.dsize > sizeof(s->key)) {
 		return;
 	}
@@ -132,6 +163,7 @@ void dbwrap_phstore_inflight_end(void)
 {
 	if (inflight.mine != NULL && inflight.mine_pid == getpid()) {
 		atomic_store(&inflight.mine->db, 0);
+		inflight.mine->number_open_id = 0;
 	}
 }
 
@@ -141,6 +173,7 @@ static void inflight_restage(struct db_context *db, TDB_DATA key)
 	struct db_phstore_ctx *ctx = talloc_get_type_abort(
 		db->private_data, struct db_phstore_ctx);
 	TALLOC_CTX *frame = talloc_stackframe();
+	struct db_phstore_rec *prec = NULL;
 	struct db_record *rec = NULL;
 	TDB_DATA form = {};
 	enum phstore_err err;
@@ -166,8 +199,13 @@ static void inflight_restage(struct db_context *db, TDB_DATA key)
 			goto done;
 		}
 	}
-	err = dbwrap_phstore_stage(
-		ctx, key, form.dsize != 0 ? &form : NULL, true);
+	prec = rec->private_data;
+	if (prec->kept && form.dsize != 0) {
+		err = dbwrap_phstore_stage_kept(ctx, key, &form);
+	} else {
+		err = dbwrap_phstore_stage(
+			ctx, key, form.dsize != 0 ? &form : NULL, true);
+	}
 	if (err != PHSTORE_OK) {
 		dbwrap_phstore_failed(ctx, "restage", err, false);
 	}
@@ -175,7 +213,73 @@ done:
 	TALLOC_FREE(frame);
 }
 
-void dbwrap_phstore_child_gone(pid_t pid)
+/* Are the locks those it was about to store? */
+static bool inflight_locks_are_stored(const struct inflight_slot *s,
+				      struct db_context *db,
+				      TDB_DATA key)
+{
+	struct db_record *rec = NULL;
+	TDB_DATA value = {};
+	uint64_t locks;
+
+	rec = dbwrap_fetch_locked(db, talloc_tos(), key);
+	if (rec == NULL) {
+		return false;
+	}
+	value = dbwrap_record_get_value(rec);
+	locks = dbwrap_phstore_number_hash(&value, 1);
+	TALLOC_FREE(rec);
+	return locks == s->number_locks;
+}
+
+/*
+ * The store has the lock and the number, or none. The volatile database has
+ * none, or the lock, or both; the number is to be where the lock is.
+ */
+static void inflight_restage_numbered(const struct inflight_slot *s,
+				      struct db_context *db,
+				      TDB_DATA key,
+				      void (*set_number)(uint32_t open_id,
+							 uint8_t bucket,
+							 uint8_t value))
+{
+	TALLOC_CTX *frame = talloc_stackframe();
+	uint8_t keybuf[sizeof(uint32_t)];
+	TDB_DATA open_key = make_tdb_data(keybuf, sizeof(keybuf));
+	bool is_stored;
+	unsigned i;
+
+	RSIVAL(keybuf, 0, s->number_open_id);
+	is_stored = inflight_locks_are_stored(s, db, key);
+	if (is_stored) {
+		inflight_restage(db, key);
+		set_number(s->number_open_id,
+			   s->number_bucket,
+			   s->number_value);
+		goto done;
+	}
+	/* never a number whose lock is not there: the open goes first */
+	for (i = 0; i < INFLIGHT_DBS; i++) {
+		struct db_phstore_ctx *ctx = NULL;
+
+		if (inflight.dbs[i] == NULL) {
+			continue;
+		}
+		ctx = talloc_get_type_abort(inflight.dbs[i]->private_data,
+					    struct db_phstore_ctx);
+		if (ctx->is_opens) {
+			inflight_restage(inflight.dbs[i], open_key);
+		}
+	}
+	inflight_restage(db, key);
+done:
+	TALLOC_FREE(frame);
+}
+
+void dbwrap_phstore_child_gone(pid_t pid,
+			       void (*set_number)(uint32_t open_id,
+						  uint8_t bucket,
+						  uint8_t value))
 {
 	unsigned i;
 
@@ -201,8 +305,15 @@ void dbwrap_phstore_child_gone(pid_t pid)
 				.dsize = s->key_len,
 			};
 
-			inflight_restage(inflight.dbs[idx - 1], key);
+			if (s->number_open_id != 0) {
+				inflight_restage_numbered(
+					s, inflight.dbs[idx - 1], key,
+					set_number);
+			} else {
+				inflight_restage(inflight.dbs[idx - 1], key);
+			}
 		}
+		s->number_open_id = 0;
 		atomic_store(&s->db, 0);
 		atomic_store(&inflight.map->pids[n], 0);
 		return;

@@ -40,6 +40,8 @@ struct db_phstore_ctx {
 	bool put_must_work;
 	/* byte-range locks */
 	bool is_locks;
+	/* smbXsrv_open_global */
+	bool is_opens;
 	/* the durable form of a value is built here */
 	uint8_t *scratch;
 	/* names this database to smbd's parent; 0: it does not know it */
@@ -50,12 +52,29 @@ struct db_phstore_ctx {
 	bool rdonly;
 };
 
+/* A record's private data, but in a cluster */
+struct db_phstore_rec {
+	struct db_phstore_ctx *ctx;
+	struct db_record *base_rec;
+	size_t old_len;
+	/* in the store for durable handles only */
+	bool kept;
+};
+
 /* dbwrap_phstore_value.c */
 
 void db_phstore_hdr_push(uint8_t buf[DB_PHSTORE_HDR_LEN],
 			 bool persistent,
 			 bool kept);
 bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent, bool *kept);
+/* Store a value behind its header, padded. */
+NTSTATUS db_phstore_base_storev(const struct db_phstore_ctx *ctx,
+				struct db_record *base_rec,
+				bool persistent,
+				bool kept,
+				const TDB_DATA *dbufs,
+				int num_dbufs,
+				int flag);
 bool db_phstore_is_marker(TDB_DATA key);
 /*
  * The durable form of a value, built in ctx->scratch. form->dsize is 0 when
@@ -171,6 +190,30 @@ void dbwrap_phstore_inflight_remove(unsigned idx);
 /* Around staging a record's change and storing it in the volatile database. */
 void dbwrap_phstore_inflight_begin(unsigned idx, TDB_DATA key);
 void dbwrap_phstore_inflight_end(void);
+
+/* Its lock and its number are changed together, see there. */
+void dbwrap_phstore_inflight_number(uint32_t open_id,
+				    uint8_t bucket,
+				    uint8_t value,
+				    uint64_t locks);
+
+/* dbwrap_phstore_number.c */
+
+/* Names the contents of a record of brlock.tdb */
+uint64_t dbwrap_phstore_number_hash(const TDB_DATA *dbufs, int num_dbufs);
+/* A record of brlock.tdb is locked, and is about to become this. */
+void dbwrap_phstore_number_lock(const struct db_phstore_ctx *ctx,
+				const TDB_DATA *dbufs,
+				int num_dbufs);
+/* It is being staged: the open goes with it. */
+enum phstore_err dbwrap_phstore_number_join(const struct db_phstore_ctx *ctx,
+					    struct phstore_txn *txn,
+					    bool releases);
+void dbwrap_phstore_number_staged(enum phstore_err err, uint64_t lsn);
+/* It was stored, or not. */
+void dbwrap_phstore_number_unlock(NTSTATUS status);
+/* The database of opens of this process, NULL: it is gone */
+void dbwrap_phstore_number_opens(struct db_phstore_ctx *opens);
 
 /* dbwrap_phstore_recover.c */
 

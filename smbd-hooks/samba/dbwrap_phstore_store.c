@@ -182,6 +182,9 @@ static const char *db_phstore_table_name(TALLOC_CTX *mem_ctx,
 static int db_phstore_ctx_destructor(struct db_phstore_ctx *ctx)
 {
 	dbwrap_phstore_inflight_remove(ctx->inflight_idx);
+	if (ctx->is_opens) {
+		dbwrap_phstore_number_opens(NULL);
+	}
 	return 0;
 }
 
@@ -189,7 +192,6 @@ struct db_phstore_ctx *db_phstore_ctx_new(TALLOC_CTX *mem_ctx,
 					  const char *name)
 {
 	struct db_phstore_ctx *ctx = NULL;
-	bool is_open;
 
 	ctx = talloc_zero(mem_ctx, struct db_phstore_ctx);
 	if (ctx == NULL) {
@@ -208,9 +210,12 @@ struct db_phstore_ctx *db_phstore_ctx_new(TALLOC_CTX *mem_ctx,
 	 */
 	ctx->is_locks = strequal(ctx->table, "brlock");
 	ctx->put_must_work = ctx->is_locks || strequal(ctx->table, "locking");
-	is_open = strequal(ctx->table, "smbXsrv_open_global");
-	ctx->is_last = is_open || ctx->is_locks;
-	ctx->pad = is_open ? DB_PHSTORE_PAD_OPEN : DB_PHSTORE_PAD;
+	ctx->is_opens = strequal(ctx->table, "smbXsrv_open_global");
+	ctx->is_last = ctx->is_opens || ctx->is_locks;
+	ctx->pad = ctx->is_opens ? DB_PHSTORE_PAD_OPEN : DB_PHSTORE_PAD;
+	if (ctx->is_opens) {
+		dbwrap_phstore_number_opens(ctx);
+	}
 	talloc_set_destructor(ctx, db_phstore_ctx_destructor);
 	return ctx;
 }
@@ -680,7 +685,12 @@ enum phstore_err dbwrap_phstore_stage_version(
 	if (err != PHSTORE_OK) {
 		goto done;
 	}
+	err = dbwrap_phstore_number_join(ctx, txn, releases);
+	if (err != PHSTORE_OK) {
+		goto done;
+	}
 	err = phstore_stage(txn, &lsn);
+	dbwrap_phstore_number_staged(err, lsn);
 	if (err != PHSTORE_OK) {
 		goto done;
 	}

@@ -54,6 +54,36 @@ bool db_phstore_hdr_pull(TDB_DATA *value, bool *persistent, bool *kept)
 	return true;
 }
 
+NTSTATUS db_phstore_base_storev(const struct db_phstore_ctx *ctx,
+				struct db_record *base_rec,
+				bool persistent,
+				bool kept,
+				const TDB_DATA *dbufs,
+				int num_dbufs,
+				int flag)
+{
+	static const uint8_t zeros[DB_PHSTORE_PAD_OPEN] = {};
+	uint8_t hdr[DB_PHSTORE_HDR_LEN];
+	TDB_DATA all[num_dbufs + 2];
+	size_t full = sizeof(hdr);
+	size_t pad;
+	int i;
+
+	db_phstore_hdr_push(hdr, persistent, kept);
+	all[0] = (TDB_DATA) { .dptr = hdr, .dsize = sizeof(hdr) };
+	for (i = 0; i < num_dbufs; i++) {
+		all[i + 1] = dbufs[i];
+		full += dbufs[i].dsize;
+	}
+	pad = (ctx->pad - full % ctx->pad) % ctx->pad;
+	SIVAL(hdr, 8, pad);
+	all[num_dbufs + 1] = (TDB_DATA) {
+		.dptr = discard_const_p(uint8_t, zeros),
+		.dsize = pad,
+	};
+	return dbwrap_record_storev(base_rec, all, num_dbufs + 2, flag);
+}
+
 bool db_phstore_is_marker(TDB_DATA key)
 {
 	TDB_DATA marker = string_term_tdb_data(

@@ -287,6 +287,92 @@ done:
 	return state.id;
 }
 
+/* The value of an open's record that has the number */
+static NTSTATUS phstore_open_numbered(
+	struct db_record *rec,
+	TDB_DATA old,
+	const struct dbwrap_phstore_number *number)
+{
+	struct smbXsrv_open *op = number->private_data;
+	uint8_t *element = &op->global->lock_sequence_array[number->bucket];
+	uint8_t was = *element;
+	NTSTATUS status;
+
+	*element = number->value;
+	status = phstore_open_store(rec, old, op->global);
+	*element = was;
+	return status;
+}
+
+void phstore_open_lock_begin(struct smbXsrv_open *op,
+			     const uint8_t *element,
+			     uint8_t value)
+{
+	static struct dbwrap_phstore_number number;
+
+	if (op == NULL || element == NULL ||
+	    !phstore_open_outlives(op->global))
+	{
+		return;
+	}
+	number = (struct dbwrap_phstore_number) {
+		.open_id = op->global->open_global_id,
+		.bucket = element - op->global->lock_sequence_array,
+		.value = value,
+		.store = phstore_open_numbered,
+		.private_data = op,
+	};
+	dbwrap_phstore_number_begin(&number);
+}
+
+bool phstore_open_lock_end(void)
+{
+	return dbwrap_phstore_number_end();
+}
+
+static void phstore_open_set_number_fn(struct db_record *rec,
+				       TDB_DATA value,
+				       void *private_data)
+{
+	const struct dbwrap_phstore_number *number = private_data;
+	struct smbXsrv_open_global *global = NULL;
+	TDB_DATA key = dbwrap_record_get_key(rec);
+	uint8_t *element = NULL;
+	NTSTATUS status;
+	bool lives;
+
+	status = smbXsrv_open_global_parse_record(
+		talloc_tos(), key, value, &global);
+	if (!NT_STATUS_IS_OK(status)) {
+		return;
+	}
+	lives = server_id_is_disconnected(&global->server_id) ||
+		serverid_exists(&global->server_id);
+	element = &global->lock_sequence_array[number->bucket];
+	if (phstore_open_outlives(global) && !lives &&
+	    *element != number->value)
+	{
+		*element = number->value;
+		status = phstore_open_store(rec, value, global);
+	}
+	if (!NT_STATUS_IS_OK(status)) {
+		DBG_WARNING("phstore: a lock has lost its sequence number: "
+			    "%s\n", nt_errstr(status));
+	}
+	TALLOC_FREE(global);
+}
+
+void phstore_open_set_number(uint32_t id, uint8_t bucket, uint8_t value)
+{
+	struct dbwrap_phstore_number number = {
+		.bucket = bucket,
+		.value = value,
+	};
+
+	(void)phstore_open_do_locked(
+		id, phstore_open_set_number_fn, &number);
+}
+
 void phstore_open_locked(struct smbXsrv_open *op)
 {
 	NTSTATUS status;

@@ -71,8 +71,22 @@ uint32_t phstore_open_created(struct db_context *db,
 			      const struct GUID *client_guid,
 			      const struct GUID *create_guid);
 
+/**
+ * @brief A LOCK or UNLOCK is tried. element: where its sequence number belongs
+ * in the open, NULL: it has none.
+ */
+void phstore_open_lock_begin(struct smbXsrv_open *op,
+			     const uint8_t *element,
+			     uint8_t value);
+
+/** @brief It was. True: its number is stored, with the lock. */
+bool phstore_open_lock_end(void);
+
 /** @brief Keep a LOCK's or UNLOCK's sequence number with its open. */
 void phstore_open_locked(struct smbXsrv_open *op);
+
+/** @brief Give an open whose server died a number, in its record. */
+void phstore_open_set_number(uint32_t id, uint8_t bucket, uint8_t value);
 
 /**
  * @brief The name a file has now, if it was renamed through smbd since the

@@ -4,15 +4,30 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
  * Preloaded into smbd by the test of this name. The store's test build
- * calls phstore_test_point_fn between every two steps others can see. The
- * file $KILL_POINTS_FILE holds how many more points to live, and whose; at
- * the last one the file is removed and the process kills itself.
+ * calls phstore_test_point_fn between every two steps others can see. Points
+ * as well: before and after a lock or an open is stored in the volatile
+ * database. The file $KILL_POINTS_FILE holds how many more points to live, and
+ * whose; at the last one the file is removed and the process kills itself.
  */
 
+#define _GNU_SOURCE
+#include <dlfcn.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+/* as tdb.h has it */
+struct blob {
+	unsigned char *data;
+	size_t len;
+};
+
+const char *tdb_name(void *tdb) __attribute__((weak));
+int tdb_storev(void *tdb, struct blob key, const struct blob *bufs,
+	       int num_bufs, int flag);
+int tdb_delete(void *tdb, struct blob key);
 
 extern void (*phstore_test_point_fn)(const char *name)
 	__attribute__((weak));
@@ -50,6 +65,46 @@ static void at_point(const char *name)
 	}
 	fprintf(stderr, "kill_points: %s\n", name);
 	kill(getpid(), SIGKILL);
+}
+
+static void at_tdb(void *tdb, const char *name)
+{
+	const char *path = tdb_name != NULL ? tdb_name(tdb) : "";
+
+	if (strstr(path, "/brlock.tdb") != NULL ||
+	    strstr(path, "/smbXsrv_open_global.tdb") != NULL)
+	{
+		at_point(name);
+	}
+}
+
+int tdb_storev(void *tdb, struct blob key, const struct blob *bufs,
+	       int num_bufs, int flag)
+{
+	static int (*next)(void *, struct blob, const struct blob *, int, int);
+	int ret;
+
+	if (next == NULL) {
+		*(void **)&next = dlsym(RTLD_NEXT, "tdb_storev");
+	}
+	at_tdb(tdb, "volatile-store");
+	ret = next(tdb, key, bufs, num_bufs, flag);
+	at_tdb(tdb, "volatile-stored");
+	return ret;
+}
+
+int tdb_delete(void *tdb, struct blob key)
+{
+	static int (*next)(void *, struct blob);
+	int ret;
+
+	if (next == NULL) {
+		*(void **)&next = dlsym(RTLD_NEXT, "tdb_delete");
+	}
+	at_tdb(tdb, "volatile-delete");
+	ret = next(tdb, key);
+	at_tdb(tdb, "volatile-deleted");
+	return ret;
 }
 
 __attribute__((constructor)) static void begin(void)

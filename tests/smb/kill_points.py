@@ -11,7 +11,9 @@
 # What is feared: what was acknowledged is gone; what was closed is back; a
 # lock or share mode that belongs to nobody keeps others off the file. Or is in
 # the store only, from a smbd that died between staging a change and making it
-# visible, and would keep them off after the next restart.
+# visible, and would keep them off after the next restart. A LOCK or UNLOCK with
+# a sequence number was carried out, the number is not known, and the client
+# that sends it again is refused; or the number is, and it was not carried out.
 
 import os
 import subprocess
@@ -27,9 +29,10 @@ import smb2  # noqa: E402
 from phlab import check  # noqa: E402
 
 MOST = 60
-# at least: 3 for each record staged
-POINTS = {"open": 6, "lock": 3, "lock numbered": 6, "lock given up": 3,
-          "close": 9, "close leased": 9}
+# at least: 3 for each frame, 2 for each lock or open in a volatile database
+POINTS = {"open": 8, "lock": 5, "lock numbered": 7, "unlock numbered": 7,
+          "unlock one numbered": 7, "durable lock numbered": 7,
+          "lock given up": 5, "close": 13, "close leased": 13}
 TIMEOUT_MSEC = 4000
 
 
@@ -136,29 +139,60 @@ class Run:
         self.free_soon(name)
         return died
 
-    def at_lock_numbered(self, name, n):
+    def at_numbered(self, name, n, unlock, ranges=1, others=True, **how):
         """
-        Sent again with its sequence number ([MS-SMB2] 3.3.5.14). When the
-        number is known the lock is there.
+        Sent again with its sequence number ([MS-SMB2] 3.3.5.14): success,
+        carried out once.
         """
-        op = self.open(name)
+        op = self.c.tree.create(name, timeout_msec=TIMEOUT_MSEC, **how)
         number = (1 << 4) | (n % 16)
+        flags = smb2.LOCK_EXCLUSIVE | smb2.LOCK_NOWAIT
+        if unlock:
+            for i in range(ranges):
+                self.c.tree.lock(op, 20 * i, 10)
+            flags = smb2.LOCK_UNLOCK
         acked, died = self.fire(n, lambda: self.c.tree.lock_send(
-            op, 0, 10, sequence=number))
+            op, 0, 10, flags, sequence=number))
+        where = "%s, point %d, acknowledged: %s" % (name, n, acked)
         if died:
-            op = self.c.tree.reconnect(op)
-        status = self.c.tree.status_of(self.c.tree.lock, op, 0, 10,
+            op = self.c.tree.reconnect(op, persistent=op.persistent)
+        status = self.c.tree.status_of(self.c.tree.lock, op, 0, 10, flags,
                                        sequence=number)
-        check(status == "OK" or (not acked and
-                                 status == "LOCK_NOT_GRANTED"),
-              "%s, point %d: acknowledged: %s, sent again: %s" % (
-                  name, n, acked, status))
+        check(status == "OK", "%s: sent again: %s" % (where, status))
+        if others:
+            fd = self.other.tree.create(name, persistent=False)
+            status = self.other.tree.status_of(self.other.tree.lock, fd, 5, 1)
+            check((status == "OK") == unlock,
+                  "%s: another asks for the range: %s" % (where, status))
+            self.other.tree.close(fd)
+        left = [0] if not unlock else [20 * i for i in range(1, ranges)]
+        for offset in left:
+            status = self.c.tree.status_of(self.c.tree.unlock, op, offset, 10)
+            check(status == "OK", "%s: the lock at %d: %s" % (
+                where, offset, status))
         status = self.c.tree.status_of(self.c.tree.unlock, op, 0, 10)
-        check(status == "OK", "%s, point %d: the lock that is held is not: "
-              "%s" % (name, n, status))
+        check(status == "RANGE_NOT_LOCKED", "%s: locked twice: %s" % (
+            where, status))
         self.c.tree.close(op)
         self.free_soon(name)
         return died
+
+    def at_lock_numbered(self, name, n):
+        return self.at_numbered(name, n, False)
+
+    def at_unlock_numbered(self, name, n):
+        """It was the file's last lock: the record of its locks goes."""
+        return self.at_numbered(name, n, True)
+
+    def at_unlock_one_numbered(self, name, n):
+        return self.at_numbered(name, n, True, ranges=2)
+
+    def at_durable_lock_numbered(self, name, n):
+        """Not persistent; it is lost when somebody else opens the file."""
+        return self.at_numbered(name, n, False, others=False,
+                                persistent=False, durable=True,
+                                lease=smb2.LEASE_R | smb2.LEASE_W |
+                                smb2.LEASE_H)
 
     def at_lock_given_up(self, name, n):
         """The owner closes its handle; nobody else asks for a lock."""
@@ -242,6 +276,10 @@ def main():
         run = Run(server, gun, all_die)
         for what, fn in (("open", run.at_open), ("lock", run.at_lock),
                          ("lock numbered", run.at_lock_numbered),
+                         ("unlock numbered", run.at_unlock_numbered),
+                         ("unlock one numbered", run.at_unlock_one_numbered),
+                         ("durable lock numbered",
+                          run.at_durable_lock_numbered),
                          ("lock given up", run.at_lock_given_up),
                          ("close", run.at_close),
                          ("close leased", run.at_close_leased)):
