@@ -203,6 +203,7 @@ struct local_shared {
 	_Atomic uint32_t last_group;	/* how many the last sync answered */
 	_Atomic uint64_t sync_no;	/* syncs done, number of the last one */
 	uint32_t arrivals_synced;	/* arrivals the last sync covered */
+	_Atomic uint32_t index_tight;	/* see local_index_room() */
 	_Atomic uint64_t sync_ns_avg;
 
 	_Atomic uint32_t leader_active;	/* somebody will look at waiters */
@@ -254,6 +255,7 @@ struct local_store {
 
 	struct tdb_context *index;	/* under the append mutex */
 	uint32_t index_gen;
+	bool index_any_fs;		/* blocks cannot be had ahead here */
 
 	pthread_mutex_t fd_mutex;	/* this process's threads */
 	struct local_fd fds[LOCAL_FD_CACHE];
@@ -343,6 +345,18 @@ void local_seg_retire(struct local_store *ls, const struct local_seg *seg);
  */
 enum phstore_err local_index_create(struct local_store *ls, uint32_t gen);
 enum phstore_err local_index_open(struct local_store *ls);
+
+/* For whom: who asks before, who stages, who lets go or has to follow. */
+enum local_room_level {
+	LOCAL_ROOM_RESERVE = 1,
+	LOCAL_ROOM_STAGE = 2,
+	LOCAL_ROOM_ASK = 3,
+};
+
+/* May a frame of `len` bytes be appended: its keys can be put in the index? */
+enum phstore_err local_index_room(struct local_store *ls,
+				  size_t len,
+				  enum local_room_level level);
 enum phstore_err local_index_get(struct local_store *ls,
 				 const uint8_t *table, size_t table_len,
 				 const uint8_t *key, size_t key_len,

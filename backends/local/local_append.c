@@ -118,14 +118,19 @@ enum phstore_err local_room(struct phstore *store, size_t bytes)
 		}
 	}
 	/* without the lock: a guess, as all of this is a moment later */
-	if (atomic_load(&sh->head) + bytes + PHSTORE_FRAME_HDR <= end) {
+	if (atomic_load(&sh->head) + bytes + PHSTORE_FRAME_HDR <= end &&
+	    atomic_load(&sh->index_tight) == 0)
+	{
 		return PHSTORE_OK;
 	}
 	err = local_append_lock(ls);
 	if (err != PHSTORE_OK) {
 		return err;
 	}
-	err = local_seg_reserve(ls, bytes, false);
+	err = local_index_room(ls, bytes, LOCAL_ROOM_ASK);
+	if (err == PHSTORE_OK) {
+		err = local_seg_reserve(ls, bytes, false);
+	}
 	local_append_unlock(ls);
 	return err;
 }
@@ -305,6 +310,8 @@ enum phstore_err local_append_frame(struct local_store *ls,
 		.num_ops = num_ops,
 		.epoch = sh->super.epoch,
 	};
+	/* else its keys are in the index already */
+	bool new_keys = num_ops > 0 && (old == NULL || old->end_lsn == 0);
 	size_t ofs = PHSTORE_FRAME_HDR;
 	enum phstore_err err;
 	uint16_t i;
@@ -314,6 +321,13 @@ enum phstore_err local_append_frame(struct local_store *ls,
 		  ~(size_t)(PHSTORE_FRAME_ALIGN - 1);
 	memset(buf + ops_end, 0, hdr.len - ops_end);
 
+	if (new_keys) {
+		err = local_index_room(ls, hdr.len, use_reserve ?
+				       LOCAL_ROOM_RESERVE : LOCAL_ROOM_STAGE);
+		if (err != PHSTORE_OK) {
+			return err;
+		}
+	}
 	err = local_seg_reserve(ls, hdr.len, use_reserve);
 	if (err != PHSTORE_OK) {
 		return err;

@@ -13,6 +13,10 @@
  * an owner died makes a new index from the log, in a new file with the next
  * generation. Others notice the generation and reopen.
  *
+ * A frame that is in the log must get into the index, on a full disk as well:
+ * so the index has blocks behind its end, for the next time tdb makes it
+ * longer, before a frame with new keys is appended.
+ *
  * Index key: table, NUL, key. The value is struct local_entry, pushed.
  */
 
@@ -25,11 +29,19 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/param.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Buckets of the tdb: 100,000 open handles make chains of two. */
 #define INDEX_HASH_SIZE 65537
 #define INDEX_KEY_MAX (PHSTORE_TABLE_MAX + 1 + PHSTORE_KEY_MAX)
+/* tdb grows by a quarter, or by so many of the record that did not fit */
+#define INDEX_GROW_RECORDS 128
+#define INDEX_RECORD_MAX (INDEX_KEY_MAX + 512)
+/* bytes in the index for one in the log, at most */
+#define INDEX_PER_BYTE 4
+#define INDEX_GROW_MIN 16384
 
 void local_entry_push(uint8_t *buf, const struct local_entry *e)
 {
@@ -125,6 +137,68 @@ static enum phstore_err index_do_open(struct local_store *ls,
 	return PHSTORE_OK;
 }
 
+/* The file's blocks are there up to `upto`, its length stays. */
+static enum phstore_err index_reserve(struct local_store *ls, uint64_t upto)
+{
+	int ret;
+
+	phstore_owner_begin(ls->store);
+	ret = fallocate(tdb_fd(ls->index), FALLOC_FL_KEEP_SIZE, 0,
+			(off_t)upto);
+	phstore_owner_end(ls->store);
+	if (ret == 0) {
+		return PHSTORE_OK;
+	}
+	if (errno == ENOSPC || errno == EDQUOT) {
+		return phstore_fail(PHSTORE_ERR_FULL, "%s: no room for the "
+				    "index: %s", ls->store->path,
+				    strerror(errno));
+	}
+	/* else it was disturbed: asked again with the next frame */
+	ls->index_any_fs = errno == EOPNOTSUPP;
+	return PHSTORE_OK;
+}
+
+/*
+ * The index grows by `grow` next time, and has blocks for so many times of
+ * that as there are levels. When the disk is full that is used up: who asks
+ * (phstore_room()) is refused first, so that nobody fails in the middle.
+ */
+enum phstore_err local_index_room(struct local_store *ls,
+				  size_t len,
+				  enum local_room_level level)
+{
+	uint64_t record = MIN(len, (size_t)INDEX_RECORD_MAX);
+	uint64_t size, have, grow, need;
+	enum phstore_err err;
+	struct stat st = {};
+	int ret;
+
+	if (ls->store->read_only || ls->index_any_fs) {
+		return PHSTORE_OK;
+	}
+	/* others make it longer, too */
+	ret = fstat(tdb_fd(ls->index), &st);
+	if (ret == -1) {
+		return PHSTORE_OK;
+	}
+	size = (uint64_t)st.st_size;
+	have = (uint64_t)st.st_blocks * 512;
+	grow = size / 4 + record * INDEX_GROW_RECORDS +
+	       len * INDEX_PER_BYTE + INDEX_GROW_MIN;
+	need = size + LOCAL_ROOM_ASK * grow;
+	err = have >= need ? PHSTORE_OK : index_reserve(ls, need + grow);
+	if (err != PHSTORE_OK) {
+		err = index_reserve(ls, need);
+	}
+	atomic_store(&ls->shared->index_tight, err != PHSTORE_OK);
+	need = size + level * grow;
+	if (err == PHSTORE_OK || have >= need) {
+		return PHSTORE_OK;
+	}
+	return level < LOCAL_ROOM_ASK ? index_reserve(ls, need) : err;
+}
+
 /*
  * No room for another file: the one there is gets empty, whatever is in it.
  * Others have it open and go on with it, so it keeps its generation.
@@ -152,14 +226,21 @@ enum phstore_err local_index_create(struct local_store *ls, uint32_t gen)
 	struct local_shared *sh = ls->shared;
 	uint32_t old_gen = sh->index_gen;
 	char path[LOCAL_PATH_MAX];
+	struct stat st = {};
 	enum phstore_err err;
 
 	if (!ls->store->read_only) {
+		index_path(ls, old_gen, path);
+		(void)stat(path, &st);
 		index_path(ls, gen, path);
 		(void)unlink(path);
 	}
 	err = index_do_open(ls, gen, O_RDWR | O_CREAT);
-	if (err == PHSTORE_ERR_FULL) {
+	if (err == PHSTORE_OK && st.st_size > 0) {
+		/* who fills it again comes to the end */
+		err = index_reserve(ls, (uint64_t)st.st_size);
+	}
+	if (err == PHSTORE_ERR_FULL && st.st_size > 0 && old_gen != gen) {
 		(void)unlink(path);
 		/* who is killed in it leaves nothing that counts */
 		sh->index_busy = 1;
@@ -171,6 +252,8 @@ enum phstore_err local_index_create(struct local_store *ls, uint32_t gen)
 		sh->index_busy = 1;
 		return err;
 	}
+	/* says whether it is tight */
+	(void)local_index_room(ls, 0, LOCAL_ROOM_RESERVE);
 	PHSTORE_TEST_POINT("index: file made");
 	atomic_store(&sh->live_bytes, 0);
 	atomic_store(&sh->num_records, 0);
@@ -270,6 +353,7 @@ enum phstore_err local_index_apply(struct local_store *ls,
 		.copied = frame_type == PHSTORE_FRAME_COPY,
 		.version = op->version,
 	};
+	enum phstore_err err;
 	int ret;
 
 	if (old == NULL) {
@@ -291,6 +375,10 @@ enum phstore_err local_index_apply(struct local_store *ls,
 	if (ret != 0) {
 		/* the next user of the log makes a new index */
 		sh->index_busy = 1;
+		err = local_index_room(ls, frame_len, LOCAL_ROOM_RESERVE);
+		if (err == PHSTORE_ERR_FULL) {
+			return err;
+		}
 		return phstore_fail(PHSTORE_ERR_IO, "%s: index: %s",
 				    ls->store->path,
 				    tdb_errorstr(ls->index));
