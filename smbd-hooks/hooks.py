@@ -598,6 +598,11 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
          "	state->phstore_number_kept = phstore_open_lock_end();",
          scope="function smbd_smb2_lock_try"),
 
+    hook("lock-number-stage", "source3/locking/brlock.c",
+         "after", "byte_range_lock_flush(br_lck);",
+         "	dbwrap_phstore_number_stage();",
+         scope="function share_mode_do_locked_brl_fn"),
+
     hook("lock-number-granted", "source3/smbd/smb2_lock.c",
          "before", "tevent_req_done(req);",
          "		dbwrap_phstore_number_granted();",

@@ -79,6 +79,7 @@ struct dbwrap_phstore_number {
 	uint32_t open_id;
 	uint8_t bucket;
 	uint8_t value;
+	bool is_persistent;
 	/* Store the open, with the number in it, into its record. */
 	NTSTATUS (*store)(struct db_record *rec,
 			  TDB_DATA old,
@@ -91,6 +92,12 @@ void dbwrap_phstore_number_begin(const struct dbwrap_phstore_number *number);
 
 /** @brief The lock is granted, or released; its record is stored next. */
 void dbwrap_phstore_number_granted(void);
+
+/**
+ * @brief The locks were stored; the file is still locked. In a cluster both
+ * are staged now.
+ */
+void dbwrap_phstore_number_stage(void);
 
 /** @brief It has ended. True: the number is stored, with the lock. */
 bool dbwrap_phstore_number_end(void);

@@ -20,7 +20,45 @@ enum clu_look {
 	CLU_LOOK_FAILED,
 };
 
+/* A record's private data */
+struct clu_rec {
+	struct db_phstore_ctx *ctx;
+	struct db_record *base_rec;
+	struct phstore *store;		/* NULL: only looked at */
+	struct phvol_hdr hdr;		/* as compared */
+	uint64_t epoch;			/* that of now */
+	uint64_t floor;
+	size_t old_len;
+	TDB_DATA raw;			/* the base's value, to undo */
+	bool entered;
+};
+
 /* dbwrap_phstore_ctdb_rec.c */
+
+/* Inside the gate, until as many times left */
+enum phstore_err clu_enter(struct phstore *store,
+			   uint64_t *epoch,
+			   uint64_t *floor);
+void clu_leave(struct phstore *store);
+
+bool clu_is_persistent(const struct phvol_hdr *hdr);
+
+/* The durable form of a value and the mark behind it, child of mem_ctx. */
+NTSTATUS clu_form(struct db_phstore_ctx *ctx,
+		  TALLOC_CTX *mem_ctx,
+		  const TDB_DATA *dbufs,
+		  int num_dbufs,
+		  uint8_t mark,
+		  TDB_DATA *form);
+
+/* The next version: above all this record had in the epoch, or the floor. */
+void clu_next_version(struct clu_rec *crec, struct phvol_hdr *hdr);
+
+/* Store a value behind its header in the volatile database. */
+NTSTATUS clu_base_store(struct clu_rec *crec,
+			struct phvol_hdr *hdr,
+			const TDB_DATA *dbufs,
+			int num_dbufs);
 
 struct db_phstore_ctx *clu_ctx_of(struct db_context *db);
 

@@ -18,18 +18,6 @@
 #include "lib/cluster_support.h"
 #include "ctdbd_conn.h"
 
-struct clu_rec {
-	struct db_phstore_ctx *ctx;
-	struct db_record *base_rec;
-	struct phstore *store;		/* NULL: only looked at */
-	struct phvol_hdr hdr;		/* as compared */
-	uint64_t epoch;			/* that of now */
-	uint64_t floor;
-	size_t old_len;
-	TDB_DATA raw;			/* the base's value, to undo */
-	bool entered;
-};
-
 static NTSTATUS clu_storev(struct db_record *rec,
 			   const TDB_DATA *dbufs,
 			   int num_dbufs,
@@ -57,9 +45,9 @@ static struct {
 	uint64_t epoch;
 } clu_gate;
 
-static enum phstore_err clu_enter(struct phstore *store,
-				  uint64_t *epoch,
-				  uint64_t *floor)
+enum phstore_err clu_enter(struct phstore *store,
+			   uint64_t *epoch,
+			   uint64_t *floor)
 {
 	struct phstore_gate gate = {};
 	enum phstore_err err;
@@ -81,7 +69,7 @@ static enum phstore_err clu_enter(struct phstore *store,
 	return PHSTORE_OK;
 }
 
-static void clu_leave(struct phstore *store)
+void clu_leave(struct phstore *store)
 {
 	clu_gate.held -= 1;
 	if (clu_gate.held == 0) {
@@ -228,7 +216,7 @@ static int clu_rec_destructor(struct clu_rec *crec)
 	return 0;
 }
 
-static bool clu_is_persistent(const struct phvol_hdr *hdr)
+bool clu_is_persistent(const struct phvol_hdr *hdr)
 {
 	return (hdr->flags & (PHVOL_STORED | PHVOL_PLAIN)) == PHVOL_STORED;
 }
@@ -331,13 +319,12 @@ again:
 	return NULL;
 }
 
-/* The durable form of a value and the mark behind it, child of mem_ctx. */
-static NTSTATUS clu_form(struct db_phstore_ctx *ctx,
-			 TALLOC_CTX *mem_ctx,
-			 const TDB_DATA *dbufs,
-			 int num_dbufs,
-			 uint8_t mark,
-			 TDB_DATA *form)
+NTSTATUS clu_form(struct db_phstore_ctx *ctx,
+		  TALLOC_CTX *mem_ctx,
+		  const TDB_DATA *dbufs,
+		  int num_dbufs,
+		  uint8_t mark,
+		  TDB_DATA *form)
 {
 	size_t need = 0;
 	size_t ofs = 0;
@@ -409,8 +396,7 @@ static bool clu_is_same(struct clu_rec *crec,
 	return true;
 }
 
-/* The next version: above all this record had in the epoch, or the floor. */
-static void clu_next_version(struct clu_rec *crec, struct phvol_hdr *hdr)
+void clu_next_version(struct clu_rec *crec, struct phvol_hdr *hdr)
 {
 	uint64_t seq = 0;
 
@@ -422,10 +408,10 @@ static void clu_next_version(struct clu_rec *crec, struct phvol_hdr *hdr)
 	hdr->origin = get_my_vnn();
 }
 
-static NTSTATUS clu_base_store(struct clu_rec *crec,
-			       struct phvol_hdr *hdr,
-			       const TDB_DATA *dbufs,
-			       int num_dbufs)
+NTSTATUS clu_base_store(struct clu_rec *crec,
+			struct phvol_hdr *hdr,
+			const TDB_DATA *dbufs,
+			int num_dbufs)
 {
 	static const uint8_t zeros[DB_PHSTORE_PAD_OPEN] = {};
 	size_t unit = crec->ctx->pad;
@@ -673,8 +659,10 @@ static NTSTATUS clu_storev(struct db_record *rec,
 	if (!matters) {
 		return clu_do_storev(rec, dbufs, num_dbufs, flag);
 	}
+	dbwrap_phstore_number_lock(crec->ctx, dbufs, num_dbufs);
 	dbwrap_phstore_inflight_begin(crec->ctx->inflight_idx, rec->key);
 	status = clu_do_storev(rec, dbufs, num_dbufs, flag);
+	dbwrap_phstore_number_unlock(status);
 	dbwrap_phstore_inflight_end();
 	return status;
 }
@@ -688,9 +676,11 @@ static NTSTATUS clu_delete(struct db_record *rec)
 		return NT_STATUS_MEDIA_WRITE_PROTECTED;
 	}
 	if (crec->hdr.flags & PHVOL_STORED) {
+		dbwrap_phstore_number_lock(crec->ctx, NULL, 0);
 		dbwrap_phstore_inflight_begin(
 			crec->ctx->inflight_idx, rec->key);
 		status = clu_remove(rec, crec);
+		dbwrap_phstore_number_unlock(status);
 		dbwrap_phstore_inflight_end();
 		return status;
 	}

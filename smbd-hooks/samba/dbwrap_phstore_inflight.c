@@ -161,6 +161,12 @@ void dbwrap_phstore_inflight_begin(unsigned idx, TDB_DATA key)
 
 void dbwrap_phstore_inflight_end(void)
 {
+	bool is_held = dbwrap_phstore_number_is_held();
+
+	if (is_held) {
+		/* it goes on */
+		return;
+	}
 	if (inflight.mine != NULL && inflight.mine_pid == getpid()) {
 		atomic_store(&inflight.mine->db, 0);
 		inflight.mine->number_open_id = 0;
@@ -234,7 +240,8 @@ static bool inflight_locks_are_stored(const struct inflight_slot *s,
 
 /*
  * The store has the lock and the number, or none. The volatile database has
- * none, or the lock, or both; the number is to be where the lock is.
+ * none, or the lock, or both; in a cluster the store has none if that has not
+ * both. The number is to be where the lock is.
  */
 static void inflight_restage_numbered(const struct inflight_slot *s,
 				      struct db_context *db,
@@ -249,6 +256,10 @@ static void inflight_restage_numbered(const struct inflight_slot *s,
 	bool is_stored;
 	unsigned i;
 
+	if (lp_clustering() && dbwrap_phstore_epoch() == 0) {
+		/* the next epoch drops it: nothing of it was acknowledged */
+		goto done;
+	}
 	RSIVAL(keybuf, 0, s->number_open_id);
 	is_stored = inflight_locks_are_stored(s, db, key);
 	if (is_stored) {
@@ -256,7 +267,6 @@ static void inflight_restage_numbered(const struct inflight_slot *s,
 		set_number(s->number_open_id,
 			   s->number_bucket,
 			   s->number_value);
-		goto done;
 	}
 	/* never a number whose lock is not there: the open goes first */
 	for (i = 0; i < INFLIGHT_DBS; i++) {
@@ -271,7 +281,9 @@ static void inflight_restage_numbered(const struct inflight_slot *s,
 			inflight_restage(inflight.dbs[i], open_key);
 		}
 	}
-	inflight_restage(db, key);
+	if (!is_stored) {
+		inflight_restage(db, key);
+	}
 done:
 	TALLOC_FREE(frame);
 }

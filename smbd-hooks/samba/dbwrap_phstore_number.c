@@ -29,8 +29,13 @@
  * - Whatever is not as expected here (the open is not in the store, or not as
  *   what it was): nothing is joined, and the number is stored behind the lock,
  *   on its own (phstore_open_locked()).
- * - Not in a cluster: there a value is stored in the volatile database before
- *   it is staged, and nobody may wait for ctdb while he has a record locked.
+ * - In a cluster a value is stored in the volatile database before it is staged
+ *   and nobody may wait for ctdb while he has a record locked. So there the
+ *   locks are stored, and held back; then, still under the file's lock
+ *   (g_lock), the open is locked and stored, and both are staged. All changes
+ *   of a file's locks are made under that lock, so none gets in between. A
+ *   version is used up before anything is staged, as ever. Persistent handles
+ *   only: what durable ones do in a full store is decided for each record.
  */
 
 #include "includes.h"
@@ -38,11 +43,14 @@
 #include "lib/dbwrap/dbwrap.h"
 #include "lib/dbwrap/dbwrap_private.h"
 #include "lib/dbwrap/dbwrap_phstore_private.h"
+#include "lib/dbwrap/dbwrap_phstore_ctdb.h"
 
 enum number_state {
 	NUMBER_NONE,
 	NUMBER_BEGUN,		/* the request is under way */
 	NUMBER_GRANTED,		/* its lock is */
+	NUMBER_NOTED,		/* in a cluster: the locks are stored next */
+	NUMBER_HELD,		/* they were, and are not staged */
 	NUMBER_LOCKED,		/* the open is locked, its value is built */
 	NUMBER_JOINED,		/* it is in the transaction */
 	NUMBER_STAGED,
@@ -59,6 +67,17 @@ static struct {
 	TDB_DATA value;
 	int flag;
 } current;
+
+/* In a cluster: what is to be staged of the locks */
+static struct {
+	TALLOC_CTX *mem_ctx;
+	struct db_phstore_ctx ctx;
+	struct phstore *store;
+	TDB_DATA key;
+	TDB_DATA value;			/* dptr NULL: removed */
+	bool releases;
+	struct phstore_version version;
+} held;
 
 void dbwrap_phstore_number_opens(struct db_phstore_ctx *opens)
 {
@@ -80,8 +99,10 @@ void dbwrap_phstore_number_granted(void)
 
 bool dbwrap_phstore_number_end(void)
 {
-	bool is_stored = current.state == NUMBER_STORED;
+	bool is_stored;
 
+	dbwrap_phstore_number_stage();
+	is_stored = current.state == NUMBER_STORED;
 	current.state = NUMBER_NONE;
 	current.number = NULL;
 	return is_stored;
@@ -101,7 +122,7 @@ uint64_t dbwrap_phstore_number_hash(const TDB_DATA *dbufs, int num_dbufs)
 	return hash;
 }
 
-/* What smbd would store is kept here. */
+/* What smbd would store is kept here, as a child of private_data. */
 static NTSTATUS number_take(struct db_record *rec,
 			    const TDB_DATA *dbufs,
 			    int num_dbufs,
@@ -111,7 +132,7 @@ static NTSTATUS number_take(struct db_record *rec,
 		return NT_STATUS_INVALID_PARAMETER;
 	}
 	current.value.dptr = talloc_memdup(
-		current.base_rec, dbufs[0].dptr, dbufs[0].dsize);
+		rec->private_data, dbufs[0].dptr, dbufs[0].dsize);
 	if (current.value.dptr == NULL) {
 		return NT_STATUS_NO_MEMORY;
 	}
@@ -120,23 +141,49 @@ static NTSTATUS number_take(struct db_record *rec,
 	return NT_STATUS_OK;
 }
 
+/* The open's value as it is to be, if it stays in the store as what it was. */
+static bool number_build(TALLOC_CTX *mem_ctx, TDB_DATA key, TDB_DATA old)
+{
+	struct db_record rec = {
+		.key = key,
+		.value = old,
+		.value_valid = true,
+		.flags.persistent = true,
+		.storev = number_take,
+		.private_data = mem_ctx,
+	};
+	NTSTATUS status;
+
+	status = current.number->store(&rec, old, current.number);
+	if (!NT_STATUS_IS_OK(status)) {
+		return false;
+	}
+	return (current.flag & DBWRAP_STORE_PERSISTENT) &&
+	       dbwrap_phstore_is_kept(current.flag, current.kept) ==
+		       current.kept;
+}
+
 void dbwrap_phstore_number_lock(const struct db_phstore_ctx *ctx,
 				const TDB_DATA *dbufs,
 				int num_dbufs)
 {
 	const struct dbwrap_phstore_number *number = current.number;
+	bool is_cluster = ctx->restage != NULL;
 	uint8_t keybuf[sizeof(uint32_t)];
 	TDB_DATA key = make_tdb_data(keybuf, sizeof(keybuf));
-	struct db_record rec = {};
 	TDB_DATA value = {};
 	bool persistent = false;
-	NTSTATUS status;
 	bool ok;
 
 	if (current.state != NUMBER_GRANTED || !ctx->is_locks ||
-	    current.opens == NULL)
+	    current.opens == NULL ||
+	    (is_cluster && !number->is_persistent))
 	{
 		return;
+	}
+	if (is_cluster) {
+		current.state = NUMBER_NOTED;
+		goto note;
 	}
 	RSIVAL(keybuf, 0, number->open_id);
 	current.base_rec = dbwrap_fetch_locked(current.opens->base, NULL, key);
@@ -149,24 +196,12 @@ void dbwrap_phstore_number_lock(const struct db_phstore_ctx *ctx,
 		goto alone;
 	}
 	current.before = value;
-	rec = (struct db_record) {
-		.key = dbwrap_record_get_key(current.base_rec),
-		.value = value,
-		.value_valid = true,
-		.flags.persistent = true,
-		.storev = number_take,
-	};
-	status = number->store(&rec, value, number);
-	if (!NT_STATUS_IS_OK(status)) {
-		goto alone;
-	}
-	ok = (current.flag & DBWRAP_STORE_PERSISTENT) &&
-	     dbwrap_phstore_is_kept(current.flag, current.kept) ==
-		     current.kept;
+	ok = number_build(current.base_rec, current.base_rec->key, value);
 	if (!ok) {
 		goto alone;
 	}
 	current.state = NUMBER_LOCKED;
+note:
 	dbwrap_phstore_inflight_number(
 		number->open_id, number->bucket, number->value,
 		dbwrap_phstore_number_hash(dbufs, num_dbufs));
@@ -262,6 +297,10 @@ void dbwrap_phstore_number_unlock(NTSTATUS status)
 {
 	bool is_staged = current.state == NUMBER_STAGED;
 
+	if (current.state == NUMBER_NOTED) {
+		/* nothing was staged */
+		current.state = NUMBER_BEGUN;
+	}
 	if (current.base_rec == NULL) {
 		return;
 	}
@@ -281,4 +320,191 @@ void dbwrap_phstore_number_unlock(NTSTATUS status)
 		}
 	}
 	TALLOC_FREE(current.base_rec);
+}
+
+bool dbwrap_phstore_number_hold(const struct db_phstore_ctx *ctx,
+				TDB_DATA key,
+				const TDB_DATA *value,
+				bool releases,
+				const struct phstore_version *version)
+{
+	TALLOC_CTX *mem_ctx = NULL;
+	uint64_t epoch = 0;
+	uint64_t floor = 0;
+	enum phstore_err err;
+
+	if (current.state != NUMBER_NOTED || !ctx->is_locks) {
+		return false;
+	}
+	mem_ctx = talloc_new(NULL);
+	if (mem_ctx == NULL) {
+		return false;
+	}
+	held.mem_ctx = mem_ctx;
+	held.ctx = *ctx;
+	held.store = dbwrap_phstore_store(false);
+	held.releases = releases;
+	held.version = *version;
+	held.key = make_tdb_data(talloc_memdup(mem_ctx, key.dptr, key.dsize),
+				 key.dsize);
+	held.value = tdb_null;
+	if (value != NULL) {
+		held.value = make_tdb_data(
+			talloc_memdup(mem_ctx, value->dptr, value->dsize),
+			value->dsize);
+	}
+	if (held.store == NULL || held.key.dptr == NULL ||
+	    (value != NULL && held.value.dptr == NULL))
+	{
+		goto not_held;
+	}
+	/* it is entered already, for the record that is locked */
+	err = clu_enter(held.store, &epoch, &floor);
+	if (err != PHSTORE_OK) {
+		goto not_held;
+	}
+	current.state = NUMBER_HELD;
+	return true;
+not_held:
+	TALLOC_FREE(held.mem_ctx);
+	return false;
+}
+
+bool dbwrap_phstore_number_is_held(void)
+{
+	return current.state == NUMBER_HELD;
+}
+
+/* The locks, and with form the open. */
+static enum phstore_err number_commit(const struct clu_rec *crec,
+				      TDB_DATA key,
+				      const TDB_DATA *form,
+				      const struct phvol_hdr *hdr)
+{
+	struct phstore_op_options opts = {
+		.durability = held.ctx.durability,
+		.use_reserve = held.releases,
+		.version = held.version,
+	};
+	struct phstore_blob pkey = {
+		.data = held.key.dptr,
+		.len = held.key.dsize,
+	};
+	struct phstore_blob pval = {
+		.data = held.value.dptr,
+		.len = held.value.dsize,
+	};
+	struct phstore_txn *txn = NULL;
+	enum phstore_err err;
+	uint64_t lsn = 0;
+
+	txn = phstore_txn_new(NULL, held.store);
+	if (txn == NULL) {
+		return PHSTORE_ERR_NO_MEMORY;
+	}
+	if (pval.data != NULL) {
+		err = phstore_txn_put(txn, held.ctx.table, pkey, pval, &opts);
+	} else {
+		err = phstore_txn_delete(txn, held.ctx.table, pkey, &opts);
+	}
+	if (err == PHSTORE_OK && form != NULL) {
+		pkey.data = key.dptr;
+		pkey.len = key.dsize;
+		pval.data = form->dptr;
+		pval.len = form->dsize;
+		opts.durability = crec->ctx->durability;
+		opts.version.epoch = hdr->epoch;
+		opts.version.seq = hdr->seq;
+		err = phstore_txn_put(
+			txn, crec->ctx->table, pkey, pval, &opts);
+	}
+	if (err == PHSTORE_OK) {
+		err = phstore_stage(txn, &lsn);
+	}
+	if (err == PHSTORE_OK) {
+		if (form != NULL) {
+			/* this is the last the request stages */
+			dbwrap_phstore_more(false);
+			dbwrap_phstore_covered(crec->ctx, lsn);
+		}
+		dbwrap_phstore_staged(&held.ctx, lsn);
+	}
+	talloc_free(txn);
+	return err;
+}
+
+/* The open is locked: store it, stage both. False: neither. */
+static bool number_stage_both(struct db_record *rec)
+{
+	struct clu_rec *crec = rec->private_data;
+	struct phvol_hdr hdr = crec->hdr;
+	TDB_DATA form = {};
+	enum phstore_err err;
+	NTSTATUS status;
+	bool ok;
+
+	current.kept = (hdr.flags & PHVOL_KEPT) != 0;
+	if (!clu_is_persistent(&hdr) || current.kept || crec->store == NULL ||
+	    crec->raw.dsize == 0)
+	{
+		return false;
+	}
+	ok = number_build(crec, rec->key, dbwrap_record_get_value(rec));
+	if (!ok) {
+		return false;
+	}
+	status = clu_form(crec->ctx, crec, &current.value, 1,
+			  CLU_FORM_PERSISTENT, &form);
+	if (!NT_STATUS_IS_OK(status) || form.dsize == 0) {
+		return false;
+	}
+	clu_next_version(crec, &hdr);
+	status = clu_base_store(crec, &hdr, &current.value, 1);
+	if (!NT_STATUS_IS_OK(status)) {
+		return false;
+	}
+	err = number_commit(crec, rec->key, &form, &hdr);
+	if (err != PHSTORE_OK) {
+		/* a number without its lock must not stay */
+		status = dbwrap_record_storev(
+			crec->base_rec, &crec->raw, 1, 0);
+		if (!NT_STATUS_IS_OK(status)) {
+			dbwrap_phstore_failed(crec->ctx, "undo", err, true);
+		}
+		return false;
+	}
+	return true;
+}
+
+void dbwrap_phstore_number_stage(void)
+{
+	struct db_context *db = NULL;
+	struct db_record *rec = NULL;
+	uint8_t keybuf[sizeof(uint32_t)];
+	TDB_DATA key = make_tdb_data(keybuf, sizeof(keybuf));
+	enum phstore_err err;
+	bool ok = false;
+
+	if (current.state != NUMBER_HELD) {
+		return;
+	}
+	RSIVAL(keybuf, 0, current.number->open_id);
+	db = talloc_get_type_abort(talloc_parent(current.opens),
+				   struct db_context);
+	rec = clu_fetch_locked(db, held.mem_ctx, key);
+	if (rec != NULL) {
+		ok = number_stage_both(rec);
+		TALLOC_FREE(rec);
+	}
+	current.state = ok ? NUMBER_STORED : NUMBER_BEGUN;
+	if (!ok) {
+		err = number_commit(NULL, tdb_null, NULL, NULL);
+		if (err != PHSTORE_OK) {
+			/* the next who changes the record stages it */
+			dbwrap_phstore_failed(&held.ctx, "store", err, true);
+		}
+	}
+	clu_leave(held.store);
+	TALLOC_FREE(held.mem_ctx);
+	dbwrap_phstore_inflight_end();
 }

@@ -123,6 +123,8 @@ enum phstore_err dbwrap_phstore_stage_version(
 	const struct phstore_version *version);
 /* What is about to be acked was staged before, up to lsn. */
 void dbwrap_phstore_covered(const struct db_phstore_ctx *ctx, uint64_t lsn);
+/* It was staged; what a request stages last begins its sync. */
+void dbwrap_phstore_staged(const struct db_phstore_ctx *ctx, uint64_t lsn);
 enum phstore_err dbwrap_phstore_sync(void);
 /* seconds to wait for the node to be a member of an active epoch */
 uint32_t dbwrap_phstore_gate_timeout(void);
@@ -210,6 +212,13 @@ enum phstore_err dbwrap_phstore_number_join(const struct db_phstore_ctx *ctx,
 					    struct phstore_txn *txn,
 					    bool releases);
 void dbwrap_phstore_number_staged(enum phstore_err err, uint64_t lsn);
+/* In a cluster: it is not to be staged yet. */
+bool dbwrap_phstore_number_hold(const struct db_phstore_ctx *ctx,
+				TDB_DATA key,
+				const TDB_DATA *value,
+				bool releases,
+				const struct phstore_version *version);
+bool dbwrap_phstore_number_is_held(void);
 /* It was stored, or not. */
 void dbwrap_phstore_number_unlock(NTSTATUS status);
 /* The database of opens of this process, NULL: it is gone */

@@ -632,6 +632,27 @@ void dbwrap_phstore_covered(const struct db_phstore_ctx *ctx, uint64_t lsn)
 	global.progress.lsn = MAX(global.progress.lsn, lsn);
 }
 
+void dbwrap_phstore_staged(const struct db_phstore_ctx *ctx, uint64_t lsn)
+{
+	struct phstore *store = global.progress.store;
+
+	/*
+	 * Also when nothing was appended: what was there already may be
+	 * another process's change that is not durable yet.
+	 */
+	dbwrap_phstore_covered(ctx, lsn);
+	if (ctx->is_last && !global.more &&
+	    ctx->durability == PHSTORE_CLASS_SYNC)
+	{
+		/* while the response is built */
+		phstore_barrier_start(store, global.progress.lsn);
+	}
+	if (ctx->is_last && ctx->durability == PHSTORE_CLASS_LOCAL) {
+		/* a handle is there or not there: others should know soon */
+		phstore_kick(store);
+	}
+}
+
 enum phstore_err dbwrap_phstore_stage(const struct db_phstore_ctx *ctx,
 				      TDB_DATA key,
 				      const TDB_DATA *value,
@@ -661,6 +682,13 @@ enum phstore_err dbwrap_phstore_stage_version(
 	uint64_t lsn = 0;
 
 	if (version != NULL) {
+		bool is_held;
+
+		is_held = dbwrap_phstore_number_hold(
+			ctx, key, value, releases, version);
+		if (is_held) {
+			return PHSTORE_OK;
+		}
 		opts.version = *version;
 		opts.skip_same = false;
 	}
@@ -695,21 +723,7 @@ enum phstore_err dbwrap_phstore_stage_version(
 		goto done;
 	}
 
-	/*
-	 * Also when nothing was appended: what was there already may be
-	 * another process's change that is not durable yet.
-	 */
-	dbwrap_phstore_covered(ctx, lsn);
-	if (ctx->is_last && !global.more &&
-	    ctx->durability == PHSTORE_CLASS_SYNC)
-	{
-		/* while the response is built */
-		phstore_barrier_start(store, global.progress.lsn);
-	}
-	if (ctx->is_last && ctx->durability == PHSTORE_CLASS_LOCAL) {
-		/* a handle is there or not there: others should know soon */
-		phstore_kick(store);
-	}
+	dbwrap_phstore_staged(ctx, lsn);
 done:
 	talloc_free(txn);
 	return err;

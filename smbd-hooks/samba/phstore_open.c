@@ -319,6 +319,7 @@ void phstore_open_lock_begin(struct smbXsrv_open *op,
 		.open_id = op->global->open_global_id,
 		.bucket = element - op->global->lock_sequence_array,
 		.value = value,
+		.is_persistent = op->global->persistent,
 		.store = phstore_open_numbered,
 		.private_data = op,
 	};

@@ -357,9 +357,13 @@ class Node:
             phlab.kill_session(p.pid)
             p.wait()
 
+    def pid_of(self, conn):
+        """The smbd that holds the node's end of a connection."""
+        return phlab.holder_of(conn, self.running("smbd"), PORT)
+
     def kill9_one(self, conn):
         """SIGKILL the smbd that serves this connection, to its end."""
-        pid = phlab.holder_of(conn, self.running("smbd"), PORT)
+        pid = self.pid_of(conn)
         if pid is None:
             raise phlab.LabError("no smbd has this connection")
         phlab.signal_pid(pid, phlab.signal.SIGKILL)

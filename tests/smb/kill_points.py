@@ -253,9 +253,8 @@ class Run:
         return died
 
 
-def main():
-    phlab.need_local_backend(knobs=True)
-    work = phlab.scratch("kill")
+def load(work):
+    """The file to aim with, and what smbd has to be started with."""
     gun = os.path.join(work, "armed", "gun")
     os.mkdir(os.path.dirname(gun))
     os.chmod(os.path.dirname(gun), 0o777)
@@ -265,7 +264,23 @@ def main():
                        capture_output=True, text=True, check=False)
     if r.returncode != 0:
         raise phlab.Skip("no C compiler: " + r.stderr)
+    return gun, bullet
 
+
+def every_point(what, fn, how):
+    n = 1
+    while fn("%s-%d" % (what, n), n):
+        n += 1
+        check(n < MOST, "%s never completes" % what)
+    check(n > POINTS[what], "%s died at %d points only: the points are not "
+          "there" % (what, n - 1))
+    print("%s: %d points, %s" % (what, n - 1, how))
+
+
+def main():
+    phlab.need_local_backend(knobs=True)
+    work = phlab.scratch("kill")
+    gun, bullet = load(work)
     for all_die in (False, True):
         server = phlab.SmbServer(
             os.path.join(work, "all" if all_die else "one"),
@@ -283,14 +298,7 @@ def main():
                          ("lock given up", run.at_lock_given_up),
                          ("close", run.at_close),
                          ("close leased", run.at_close_leased)):
-            n = 1
-            while fn("%s-%d" % (what, n), n):
-                n += 1
-                check(n < MOST, "%s never completes" % what)
-            check(n > POINTS[what], "%s died at %d points only: the points are not "
-                  "there" % (what, n - 1))
-            print("%s: %d points, %s" % (
-                what, n - 1, "all die" if all_die else "one dies"))
+            every_point(what, fn, "all die" if all_die else "one dies")
         check(not server.panicked(), "smbd panicked: %s" %
               server.panicked())
         server.kill9_all()
