@@ -59,14 +59,6 @@ def recorded(server):
             if r["table"] == "cephfs_session"]
 
 
-def wait_until(fn, what, seconds=90.0):
-    end = time.monotonic() + seconds
-    while not fn():
-        phlab.check(time.monotonic() < end,
-                    "waited %d s: %s" % (seconds, what))
-        time.sleep(0.1)
-
-
 class CephFs(cephlab.CephLab):
     def __init__(self, folder=None, **kwargs):
         kwargs.setdefault("with_class", False)

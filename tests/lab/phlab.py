@@ -658,6 +658,14 @@ def check(ok, text):
         raise Failed(text)
 
 
+def wait_until(fn, what, seconds=120.0):
+    """The property is broken when fn() is not true by then."""
+    end = time.monotonic() + seconds
+    while not fn():
+        check(time.monotonic() < end, "waited %d s: %s" % (seconds, what))
+        time.sleep(0.05)
+
+
 def test_main(fn):
     """Run one test program's function; exit 0, 1, 75 or 77 (tests/run)."""
     name = os.path.basename(sys.argv[0])
