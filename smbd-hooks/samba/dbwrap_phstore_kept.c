@@ -27,7 +27,10 @@
  *   handle is not there, or there once more until its time is over or
  *   somebody opens the file. As everything that matters is as durable as with
  *   persistent handles, another boot drops nothing.
- * - Not with the backend rados without a cluster.
+ * - With the backend rados and no cluster the store may be filled by another
+ *   machine meanwhile, or from a RADOS that has not all of this one's log. So
+ *   what counts is the boot and the life of the store (its generation, which
+ *   phstored changes then, and whenever the store was not open in between).
  */
 
 #include "includes.h"
@@ -37,6 +40,8 @@
 #include "lib/dbwrap/dbwrap_phstore_private.h"
 
 #define DB_PHSTORE_BOOT_LEN 36
+/* and the generation, if there is one */
+#define DB_PHSTORE_LIFE_LEN (DB_PHSTORE_BOOT_LEN + 16 + 1)
 
 static struct {
 	bool understood;
@@ -58,11 +63,6 @@ bool dbwrap_phstore_keeps_config(void)
 		if (!ok) {
 			DBG_ERR("smb.conf: phstore:durable v2 = %s is not "
 				"understood, use yes or no\n", val);
-			return false;
-		}
-		if (wanted && has_sink && !lp_clustering()) {
-			DBG_ERR("smb.conf: phstore:durable v2 = yes is for "
-				"phstore:backend = local, and for clusters\n");
 			return false;
 		}
 	}
@@ -170,18 +170,28 @@ bool dbwrap_phstore_class_is_kept(const struct db_phstore_ctx *ctx,
 	       ctx->durability != PHSTORE_CLASS_LOCAL;
 }
 
-static bool db_phstore_boot_id(char id[DB_PHSTORE_BOOT_LEN])
+/* Names this boot, and the life of a store that has lives. *len bytes */
+static bool db_phstore_boot_id(char id[DB_PHSTORE_LIFE_LEN], ssize_t *len)
 {
-	ssize_t len;
+	uint64_t generation = dbwrap_phstore_generation();
+	ssize_t got;
 	int fd;
 
 	fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 	if (fd == -1) {
 		return false;
 	}
-	len = sys_read(fd, id, DB_PHSTORE_BOOT_LEN);
+	got = sys_read(fd, id, DB_PHSTORE_BOOT_LEN);
 	close(fd);
-	return len == DB_PHSTORE_BOOT_LEN;
+	if (got != DB_PHSTORE_BOOT_LEN) {
+		return false;
+	}
+	*len = got;
+	if (generation != 0) {
+		*len += snprintf(id + got, DB_PHSTORE_LIFE_LEN - got,
+				 "%016"PRIx64, generation);
+	}
+	return true;
 }
 
 /* LOCKDIR/locking.tdb: LOCKDIR/locking.tdb.boot */
@@ -201,8 +211,9 @@ static int db_phstore_boot_open(const struct db_phstore_ctx *ctx, int flags)
 
 bool dbwrap_phstore_same_boot(const struct db_phstore_ctx *ctx)
 {
-	char id[DB_PHSTORE_BOOT_LEN];
-	char noted[DB_PHSTORE_BOOT_LEN];
+	char id[DB_PHSTORE_LIFE_LEN];
+	char noted[DB_PHSTORE_LIFE_LEN];
+	ssize_t id_len = 0;
 	ssize_t len;
 	bool ok;
 	int fd;
@@ -211,7 +222,7 @@ bool dbwrap_phstore_same_boot(const struct db_phstore_ctx *ctx)
 		/* what is there was left when it was switched off */
 		return false;
 	}
-	ok = db_phstore_boot_id(id);
+	ok = db_phstore_boot_id(id, &id_len);
 	if (!ok) {
 		DBG_WARNING("phstore: this system does not name its boots: "
 			    "durable handles do not survive smbd\n");
@@ -223,26 +234,27 @@ bool dbwrap_phstore_same_boot(const struct db_phstore_ctx *ctx)
 	}
 	len = sys_read(fd, noted, sizeof(noted));
 	close(fd);
-	return len == sizeof(noted) && memcmp(noted, id, sizeof(id)) == 0;
+	return len == id_len && memcmp(noted, id, len) == 0;
 }
 
 void dbwrap_phstore_note_boot(const struct db_phstore_ctx *ctx)
 {
-	char id[DB_PHSTORE_BOOT_LEN];
+	char id[DB_PHSTORE_LIFE_LEN];
+	ssize_t id_len = 0;
 	ssize_t len = -1;
 	bool ok;
 	int fd;
 
-	ok = dbwrap_phstore_keeps() && db_phstore_boot_id(id);
+	ok = dbwrap_phstore_keeps() && db_phstore_boot_id(id, &id_len);
 	if (!ok) {
 		return;
 	}
 	fd = db_phstore_boot_open(ctx, O_WRONLY | O_CREAT | O_TRUNC);
 	if (fd != -1) {
-		len = sys_write(fd, id, sizeof(id));
+		len = sys_write(fd, id, id_len);
 		close(fd);
 	}
-	if (len != sizeof(id)) {
+	if (len != id_len) {
 		DBG_WARNING("%s.boot: this boot is not noted, durable handles "
 			    "do not survive smbd: %s\n",
 			    ctx->path, strerror(errno));
