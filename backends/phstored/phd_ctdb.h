@@ -111,11 +111,15 @@ void phd_ctdb_gate(struct phd_ctdb *d);
 void phd_ctdb_close(struct phd_ctdb *d, const char *reason);
 void phd_ctdb_later(struct phd_ctdb *d);
 void phd_ctdb_turn(struct phd_ctdb *d);
-void phd_ctdb_resign(struct phd_ctdb *d, const char *what);
 void phd_ctdb_began(struct phd_ctdb *d);
 
 void phd_ctdb_synced(struct phd_ctdb *d, enum phstore_err err,
 		     const char *text);
+
+/* phd_ctdb_full.c */
+void phd_ctdb_resign(struct phd_ctdb *d, const char *what);
+bool phd_ctdb_full_over(struct phd_ctdb *d);
+void phd_ctdb_full_joined(struct phd_ctdb *d);
 
 /* phd_sync.c; phd_ctdb_synced() is called when a sync has ended */
 struct phd_sync;
