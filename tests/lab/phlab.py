@@ -693,6 +693,11 @@ def test_main(fn):
         print("not ok %s: broke" % name)
         sys.exit(os.EX_TEMPFAIL)
     print("ok %s (%.1f s)" % (name, time.monotonic() - began))
+    if "rados" in sys.modules:
+        # librados crashed in its own end once, after the test had passed
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(0)
     sys.exit(0)
 
 
