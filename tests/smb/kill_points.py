@@ -16,6 +16,7 @@
 # that sends it again is refused; or the number is, and it was not carried out.
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -49,6 +50,9 @@ class Run:
         """Returns acknowledged or not, and whether smbd died of it."""
         # the scavenger changes the store as well, when it likes
         pid = self.server.pid_of(self.c.conn)
+        if self.all_die:
+            # killed with it: it must not begin to put things right
+            phlab.signal_pid(self.server.proc.pid, signal.SIGSTOP)
         with open(self.gun, "w") as f:
             f.write("%-8d %d" % (n, pid))
         # smbd is the client's user at some points
@@ -68,6 +72,9 @@ class Run:
             os.unlink(self.gun)
         except FileNotFoundError:
             died = True
+        if self.all_die and not died:
+            phlab.signal_pid(self.server.proc.pid, signal.SIGCONT)
+        elif not self.all_die and died:
             phlab.wait_gone(pid)
         check(acked or died, "refused though nobody died")
         if died and self.all_die:
