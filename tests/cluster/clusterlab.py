@@ -35,6 +35,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lab"))
 import phlab		# noqa: E402
+from phlab import wait_for	# noqa: E402
 import netns		# noqa: E402
 from nodescripts import ADDRESSES, CTL, LEAVE, LOCK	# noqa: E402
 
@@ -506,16 +507,6 @@ def nodestatus(text):
                      if value == "1"]
             found[int(fields[0])] = "|".join(flags) or "OK"
     return found
-
-
-def wait_for(fn, timeout, what, error=phlab.LabError):
-    end = time.monotonic() + timeout
-    while True:
-        if fn():
-            return
-        if time.monotonic() > end:
-            raise error(what())
-        time.sleep(0.05)
 
 
 def write(folder, name, text, mode=0o644):

@@ -658,12 +658,20 @@ def check(ok, text):
         raise Failed(text)
 
 
+def wait_for(fn, timeout, what, error=LabError):
+    """error(what()) when fn() is not true by then."""
+    end = time.monotonic() + timeout
+    while True:
+        if fn():
+            return
+        if time.monotonic() > end:
+            raise error(what())
+        time.sleep(0.05)
+
+
 def wait_until(fn, what, seconds=120.0):
     """The property is broken when fn() is not true by then."""
-    end = time.monotonic() + seconds
-    while not fn():
-        check(time.monotonic() < end, "waited %d s: %s" % (seconds, what))
-        time.sleep(0.05)
+    wait_for(fn, seconds, lambda: "waited %d s: %s" % (seconds, what), Failed)
 
 
 def test_main(fn):
