@@ -64,13 +64,13 @@ bool phd_ctdb_full_over(struct phd_ctdb *d)
 	bool ok, room;
 	int ret;
 
+	if (d->core != NULL) {
+		return false;
+	}
 	err = phstore_stat(d->phd->store, &st);
 	ret = statvfs(d->phd->conf->store, &fs);
 	room = err == PHSTORE_OK && ret == 0 &&
 	       fs.f_bavail * fs.f_frsize >= FULL_SEGMENTS * st.segment_size;
-	if (d->core != NULL) {
-		return false;
-	}
 	d->ticks++;
 	if (!room && d->ticks % FULL_MAINTAIN_TICKS == 0) {
 		/* nobody else does: what is dead in the log makes room */
