@@ -375,11 +375,8 @@ enum phstore_err local_append_frame(struct local_store *ls,
 	saved_errno = errno;
 	local_fd_put(ls, seg->segno);
 	if (ret == -1) {
-		err = PHSTORE_ERR_IO;
-		if (saved_errno == ENOSPC || saved_errno == EDQUOT) {
-			err = PHSTORE_ERR_FULL;
-		}
-		return phstore_fail(err, "%s: segment %" PRIx64 ": %s",
+		return phstore_fail(phstore_io_err(saved_errno),
+				    "%s: segment %" PRIx64 ": %s",
 				    ls->store->path, seg->segno,
 				    strerror(saved_errno));
 	}

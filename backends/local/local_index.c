@@ -117,19 +117,9 @@ static enum phstore_err index_do_open(struct local_store *ls,
 			     0600);
 	phstore_owner_end(ls->store);
 	if (ls->index == NULL) {
-		enum phstore_err err = PHSTORE_ERR_IO;
+		enum phstore_err err = errno == EBUSY ?
+			PHSTORE_ERR_BUSY : phstore_io_err(errno);
 
-		switch (errno) {
-		case EBUSY:
-			err = PHSTORE_ERR_BUSY;
-			break;
-		case ENOSPC:
-		case EDQUOT:
-			err = PHSTORE_ERR_FULL;
-			break;
-		default:
-			break;
-		}
 		return phstore_fail(err, "%s: cannot open the index: %s",
 				    path, strerror(errno));
 	}

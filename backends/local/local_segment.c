@@ -180,12 +180,8 @@ void local_fd_close_all(struct local_store *ls)
 
 static enum phstore_err seg_io_error(const char *what, const char *path)
 {
-	enum phstore_err err = PHSTORE_ERR_IO;
-
-	if (errno == ENOSPC || errno == EDQUOT) {
-		err = PHSTORE_ERR_FULL;
-	}
-	return phstore_fail(err, "%s: %s: %s", path, what, strerror(errno));
+	return phstore_fail(phstore_io_err(errno), "%s: %s: %s", path, what,
+			    strerror(errno));
 }
 
 /* Make the file of a new segment, from a spare if there is one. */

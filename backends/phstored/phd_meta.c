@@ -144,9 +144,7 @@ enum phstore_err phd_meta_write(struct phd_ctdb *d,
 		ret = phstore_io->fdatasync(d->meta_fd);
 	}
 	if (ret == -1) {
-		err = errno == ENOSPC || errno == EDQUOT ? PHSTORE_ERR_FULL :
-							   PHSTORE_ERR_IO;
-		return phstore_fail(err, "%s/repl-meta: %s",
+		return phstore_fail(phstore_io_err(errno), "%s/repl-meta: %s",
 				    d->phd->conf->store, strerror(errno));
 	}
 	d->meta_seq = f.seq;

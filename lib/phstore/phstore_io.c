@@ -136,3 +136,9 @@ int phstore_io_write_full(int fd, const void *buf, size_t len, off_t ofs)
 	}
 	return 0;
 }
+
+enum phstore_err phstore_io_err(int sys_errno)
+{
+	return sys_errno == ENOSPC || sys_errno == EDQUOT ? PHSTORE_ERR_FULL :
+							    PHSTORE_ERR_IO;
+}

@@ -22,6 +22,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "phstore.h"
+
 struct phstore_io_ops {
 	int (*open)(const char *path, int flags, mode_t mode);
 	int (*close)(int fd);
@@ -70,5 +72,12 @@ ssize_t phstore_io_read_full(int fd, void *buf, size_t len, off_t ofs);
  * @return 0, or -1 with errno; a short write without errno is ENOSPC
  */
 int phstore_io_write_full(int fd, const void *buf, size_t len, off_t ofs);
+
+/**
+ * @brief What the errno of a write, or of making a file, says.
+ * @return PHSTORE_ERR_FULL: the disk or a quota has no room, else
+ *	   PHSTORE_ERR_IO
+ */
+enum phstore_err phstore_io_err(int sys_errno);
 
 #endif /* PHSTORE_IO_H */
