@@ -317,6 +317,9 @@ enum phstore_err local_seg_reserve(struct local_store *ls,
 	const struct local_seg *last = local_seg_last(ls);
 	uint64_t end = last->start + last->size;
 	uint64_t head = atomic_load(&ls->shared->head);
+	/* the seal, and before it *clear*, whatever else has no room */
+	size_t keep = len > PHSTORE_FRAME_HDR ? 2 * PHSTORE_FRAME_HDR :
+						PHSTORE_FRAME_HDR;
 	enum phstore_err err;
 
 	if (head < last->start) {
@@ -330,7 +333,7 @@ enum phstore_err local_seg_reserve(struct local_store *ls,
 	}
 	err = local_seg_rotate(ls, len);
 	if (err == PHSTORE_ERR_FULL && use_reserve &&
-	    head + len + PHSTORE_FRAME_HDR <= end)
+	    head + len + keep <= end)
 	{
 		return PHSTORE_OK;
 	}

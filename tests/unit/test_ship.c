@@ -8,7 +8,7 @@
  * gate; the daemon misses a transaction, or ships what is not this node's;
  * a daemon killed at any time leads to any of these; a tombstone is lost by
  * compaction or what is not shipped yet is; a store of a cluster is opened
- * as if it was alone.
+ * as if it was alone; a store that is full to the brim cannot be emptied.
  *
  * The writer and the daemon are two processes; the test is a third.
  */
@@ -28,6 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "phstore_io.h"
 #include "phstore_ship.h"
 
 static char path[512];
@@ -681,6 +682,74 @@ static void test_backlog(void **state)
 	assert_int_equal(phstore_close(store), PHSTORE_OK);
 }
 
+static int allocate_full(int fd, off_t len)
+{
+	(void)fd;
+	(void)len;
+	errno = ENOSPC;
+	return -1;
+}
+
+/* Copies of others' records, until there is no room for one more. */
+static void fill_up(struct phstore_ship *ship, uint64_t epoch, size_t len)
+{
+	char value[5000] = "";
+	enum phstore_err err;
+	uint64_t lsn = 0;
+	unsigned int i;
+
+	for (i = 1, err = PHSTORE_OK; err == PHSTORE_OK; i++) {
+		struct phstore_ship_op op = {
+			.table = "t",
+			.key = { "a", 1 },
+			.value = { value, len },
+			.version = { .epoch = epoch, .seq = i },
+			.durability = PHSTORE_CLASS_SYNC,
+		};
+
+		err = phstore_ship_apply(ship, &op, 1, &lsn);
+	}
+	assert_int_equal(err, PHSTORE_ERR_FULL);
+}
+
+/* Seen to fail with copies that may use the log up to its end. */
+static void test_clear_full(void **state)
+{
+	struct phstore_io_ops full = phstore_io_posix;
+	struct phstore_record rec = {};
+	struct phstore_blob key = { "a", 1 };
+	size_t i;
+
+	(void)state;
+	full.allocate = allocate_full;
+	/* so that each number of bytes is left at the end */
+	for (i = 0; i < 32; i++) {
+		struct phstore *store = NULL;
+		struct phstore_ship *ship = NULL;
+
+		new_path();
+		store = open_store("ctdb", 0);
+		ship = attach(store);
+		phstore_io = &full;
+		fill_up(ship, 256, 4000 + 8 * i);
+		fill_up(ship, 512, 80);
+		fill_up(ship, 768, 1);
+		assert_int_equal(phstore_get(store, store, "t", key, &rec),
+				 PHSTORE_OK);
+		assert_int_equal(phstore_ship_clear(ship), PHSTORE_OK);
+		assert_int_equal(phstore_get(store, store, "t", key, &rec),
+				 PHSTORE_ERR_NOT_FOUND);
+		phstore_io = &phstore_io_posix;
+		phstore_ship_detach(ship);
+		assert_int_equal(phstore_close(store), PHSTORE_OK);
+		/* nothing comes back */
+		store = open_store("ctdb", 0);
+		assert_int_equal(phstore_get(store, store, "t", key, &rec),
+				 PHSTORE_ERR_NOT_FOUND);
+		assert_int_equal(phstore_close(store), PHSTORE_OK);
+	}
+}
+
 static int child(char *argv[])
 {
 	snprintf(path, sizeof(path), "%s", argv[2]);
@@ -707,6 +776,7 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_snapshot),
 		cmocka_unit_test(test_owner),
 		cmocka_unit_test(test_backlog),
+		cmocka_unit_test(test_clear_full),
 	};
 
 	if (argc == 5) {
