@@ -571,11 +571,16 @@ def holder_of(conn, pids, port):
     for pid in reversed(pids):
         folder = "/proc/%d/fd" % pid
         try:
-            for fd in os.listdir(folder):
-                if os.readlink(os.path.join(folder, fd)) == inode:
-                    return pid
+            fds = os.listdir(folder)
         except OSError:
             continue
+        for fd in fds:
+            try:
+                link = os.readlink(os.path.join(folder, fd))
+            except OSError:
+                continue    # closed since
+            if link == inode:
+                return pid
     return None
 
 
