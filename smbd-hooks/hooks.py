@@ -56,6 +56,8 @@ HOOKS = [
          """
                           smbd/phstore_smbd.c
                           smbd/phstore_open.c
+                          smbd/phstore_open_lease.c
+                          smbd/phstore_lease_value.c
                           smbd/phstore_expire.c""",
          scope="block bld.SAMBA3_LIBRARY('smbd_base'"),
 
@@ -401,6 +403,7 @@ static void phstore_close_lease(struct share_mode_lock *lck,
          "after", '#include "smbXsrv_open.h"',
          """
 #include "smbd/phstore_open.h"
+#include "smbd/phstore_open_lease.h"
 #include "lib/dbwrap/dbwrap_phstore.h"
 """),
 
@@ -677,6 +680,7 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
          """
 #include "locking/phstore_lease.h"
 #include "smbd/phstore_open.h"
+#include "smbd/phstore_open_lease.h"
 #include "lib/dbwrap/dbwrap_phstore.h"
 """),
 
@@ -846,6 +850,60 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 	}
 """, scope="function vfs_default_durable_reconnect_lease"),
 
+    # An open's record has its lease, see phstore_open_lease.c
+    hook("open-lease-idl", "source3/librpc/idl/smbXsrv.idl",
+         "after", "[flag(NDR_PAHEX)] uint8			"
+         "lock_sequence_array[64];",
+         "		[ignore] struct phstore_lease_value	"
+         "*phstore_lease;"),
+
+    hook("open-lease-read", "source3/smbd/smbXsrv_open.c",
+         "before",
+         "*global = talloc_move(mem_ctx, &global_blob.info.info1);",
+         """
+	phstore_open_lease_read(
+		global_blob.info.info1, blob.data, blob.length);
+""", scope="function smbXsrv_open_global_parse_record"),
+
+    hook("open-lease-append", "source3/smbd/smbXsrv_open.c",
+         "before", "val = make_tdb_data(blob.data, blob.length);", """
+	if (!phstore_open_lease_append(talloc_tos(), global, &blob)) {
+		TALLOC_FREE(blob.data);
+		return NT_STATUS_NO_MEMORY;
+	}
+""", scope="function smbXsrv_open_global_store"),
+
+    hook("open-lease-create-include", "source3/smbd/smb2_create.c",
+         "after", '#include "smbd/phstore_smbd.h"',
+         '#include "smbd/phstore_open_lease.h"'),
+
+    hook("open-lease-note", "source3/smbd/smb2_create.c",
+         "before", "status = smbXsrv_open_update(state->op);",
+         "		phstore_open_lease_note(state->op, state->result);"),
+
+    hook("open-lease-shared", "source3/smbd/smb2_create.c",
+         "before", "if (state->dhnq != NULL && "
+         "state->op->global->durable) {",
+         "	phstore_open_lease_shared(state->result);"),
+
+    hook("open-lease-broken-include", "source3/smbd/smb2_oplock.c",
+         "after", '#include "locking/leases_db.h"',
+         '#include "smbd/phstore_open_lease.h"'),
+
+    hook("open-lease-broken", "source3/smbd/smb2_oplock.c",
+         "before", "if (!break_needed) {", """
+	if (fsp->oplock_type == LEASE_OPLOCK) {
+		phstore_open_lease_changed(fsp->conn->sconn,
+					   &fsp->file_id,
+					   &fsp->lease->lease.lease_key);
+	}
+""", scope="function process_oplock_break_message"),
+
+    hook("open-lease-acked", "source3/smbd/smb2_oplock.c",
+         "before", "for (i = 1; i < num_file_ids; i++) {",
+         "	phstore_open_lease_changed(sconn, &id, key);",
+         scope="function downgrade_lease"),
+
     hook("lease-mask-include", "source3/smbd/smb2_tcon.c",
          "after", '#include "smbd/smbXsrv_session.h"',
          '#include "smbd/phstore_open.h"'),
@@ -1011,6 +1069,45 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 
     hook("left-lease", "source3/smbd/durable.c",
          "before", "if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND)) {", """
+	phstore_kept = phstore_open_lease_back(
+		state->op, &e->lease_key, state->lease,
+		fsp->conn->tcon->smb_max_lease_mask, &phstore_lease);
+	if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND) && phstore_kept) {
+		if (!state->op->global->persistent &&
+		    !(phstore_lease.state & SMB2_LEASE_HANDLE))
+		{
+			return NT_STATUS_OBJECT_NAME_NOT_FOUND;
+		}
+		current_state = phstore_lease.state;
+		breaking = phstore_lease.breaking;
+		breaking_to_requested = phstore_lease.breaking_to_requested;
+		breaking_to_required = phstore_lease.breaking_to_required;
+		lease_version = phstore_lease.version;
+		epoch = phstore_lease.epoch;
+		status = leases_db_add(&e->client_guid,
+				       &e->lease_key,
+				       &fsp->file_id,
+				       current_state,
+				       lease_version,
+				       epoch,
+				       fsp->conn->connectpath,
+				       fsp->fsp_name->base_name,
+				       fsp->fsp_name->stream_name);
+		if (NT_STATUS_IS_OK(status) && breaking) {
+			status = leases_db_set(&e->client_guid,
+					       &e->lease_key,
+					       current_state,
+					       breaking,
+					       breaking_to_requested,
+					       breaking_to_required,
+					       lease_version,
+					       epoch);
+		}
+		if (!NT_STATUS_IS_OK(status)) {
+			return status;
+		}
+		state->phstore_left = false; /* it is known */
+	}
 	if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND) &&
 	    (e->flags & PHSTORE_SHARE_ENTRY_KEPT) &&
 	    (state->lease->lease_state & SMB2_LEASE_HANDLE))
@@ -1023,12 +1120,11 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 	    phstore_lease_is_old(fsp, &e->lease_key, state->phstore_left,
 				 state->lease, lease_version, epoch))
 	{
-		if (!(state->lease->lease_state & SMB2_LEASE_HANDLE)) {
+		if (!(phstore_lease.state & SMB2_LEASE_HANDLE)) {
 			return NT_STATUS_OBJECT_NAME_NOT_FOUND;
 		}
-		current_state = state->lease->lease_state &
-				fsp->conn->tcon->smb_max_lease_mask;
-		epoch = state->lease->lease_epoch;
+		current_state = phstore_lease.state;
+		epoch = phstore_lease.epoch;
 		status = leases_db_set(&e->client_guid,
 				       &e->lease_key,
 				       current_state,
@@ -1042,6 +1138,12 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 		}
 		goto fsp_lease;
 	}
+""", scope="function vfs_default_durable_reconnect_lease"),
+
+    hook("open-lease-locals", "source3/smbd/durable.c",
+         "after", "uint16_t lease_version = 0, epoch = 0;", """
+	struct phstore_lease_value phstore_lease;
+	bool phstore_kept;
 """, scope="function vfs_default_durable_reconnect_lease"),
 
     hook("left-lease-claim", "source3/smbd/durable.c",

@@ -16,6 +16,8 @@
  *   u8 persistent, u32 n, n bytes cookie, u16 channel sequence,
  *   u64 channel generation, 64 bytes lock sequences
  *   (NTTIME aligns to 4 only, as a SID does.)
+ *   then, with a lease, as the last 40 bytes: its key (16), u32 state, u32 and
+ *   u32 what a break asks for, u16 epoch, u8 version, u8 breaking, "PHLEASE1"
  *   The cookie of the default VFS begins with a magic of 48 bytes and is NDR
  *   again, counted from its own begin.
  *
@@ -44,6 +46,9 @@
 #define SHARE_ENTRY_LEN 128
 #define BRLOCK_ENTRY_LEN 80
 #define LOCK_SEQUENCE_LEN 64
+#define LEASE_LEN 40
+#define LEASE_MAGIC "PHLEASE1"
+#define LEASE_MAGIC_LEN 8
 /* Samba's durable cookie without its strings */
 #define COOKIE_MAGIC "VFS_DEFAULT_DURABLE_COOKIE_MAGIC                "
 #define COOKIE_MAGIC_LEN 48
@@ -77,6 +82,12 @@ static const struct bit_name entry_flag_names[] = {
 	{ 0x04, "DENY_DOS" },
 	{ 0x08, "DENY_FCB" },
 	{ 0x10, "PERSISTENT" },
+};
+
+static const struct bit_name lease_names[] = {
+	{ 0x1, "READ" },
+	{ 0x2, "HANDLE" },
+	{ 0x4, "WRITE" },
 };
 
 static const struct bit_name summary_names[] = {
@@ -174,6 +185,44 @@ static bool decode_replay_entry(struct cursor *c, struct phdump_out *out)
 	phdump_fmt(out, "global_id", "0x%02x%02x%02x%02x",
 		   p[0], p[1], p[2], p[3]);
 	return true;
+}
+
+/* The lease at the end, if there is one; c ends before it then. */
+static void decode_lease(struct phdump_out *out, struct cursor *c)
+{
+	struct cursor l = {};
+	const uint8_t *key = NULL;
+	uint32_t state, required;
+	uint16_t epoch;
+	uint8_t version, breaking;
+	int cmp;
+
+	if (c->len - c->pos < LEASE_LEN) {
+		return;
+	}
+	cmp = memcmp(c->data + c->len - LEASE_MAGIC_LEN,
+		     LEASE_MAGIC, LEASE_MAGIC_LEN);
+	if (cmp != 0) {
+		return;
+	}
+	c->len -= LEASE_LEN;
+	l = cur_init(c->data + c->len, LEASE_LEN);
+	key = cur_take(&l, 16);
+	state = cur_u32(&l);
+	cur_u32(&l);			/* what the client was told */
+	required = cur_u32(&l);
+	epoch = cur_u16(&l);
+	version = cur_u8(&l);
+	breaking = cur_u8(&l);
+	phdump_object(out, "lease");
+	phdump_hex(out, "key", key, 16);
+	SHOW_BITS(out, "state", state, lease_names);
+	if (breaking != 0) {
+		SHOW_BITS(out, "breaking_to", required, lease_names);
+	}
+	phdump_u64(out, "epoch", epoch);
+	phdump_u64(out, "version", version);
+	phdump_end(out);
 }
 
 bool phdump_decode_open(struct phstore_blob blob, struct phdump_out *out)
@@ -284,6 +333,7 @@ bool phdump_decode_open(struct phstore_blob blob, struct phdump_out *out)
 		phdump_hex(out, "lock_sequences", sequences,
 			   LOCK_SEQUENCE_LEN);
 	}
+	decode_lease(out, &c);
 	/* NDR may round the whole up to 8 */
 	if (c.len - c.pos >= 8) {
 		return cur_undecoded(&c, out, "more bytes than a record has");

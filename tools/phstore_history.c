@@ -20,6 +20,9 @@
 
 #define TABLE "smbXsrv_open_global"
 #define LOCK_SEQUENCES 64
+#define LEASE_LEN 40
+#define LEASE_MAGIC "PHLEASE1"
+#define LEASE_MAGIC_LEN 8
 
 /* What of an open's record (phstore_decode.c has the layout) matters here. */
 struct open_state {
@@ -31,6 +34,7 @@ struct open_state {
 	uint32_t seqnum;
 	uint16_t channel_sequence;
 	uint8_t lock_sequences[LOCK_SEQUENCES];
+	uint8_t lease[LEASE_LEN];	/* zeros: none */
 };
 
 struct history {
@@ -107,6 +111,13 @@ static bool pull_open(struct phstore_blob value, struct open_state *o)
 		return false;
 	}
 	memcpy(o->lock_sequences, p, LOCK_SEQUENCES);
+	if (c.len - c.pos >= LEASE_LEN) {
+		p = c.data + c.len - LEASE_MAGIC_LEN;
+		if (memcmp(p, LEASE_MAGIC, LEASE_MAGIC_LEN) == 0) {
+			memcpy(o->lease, c.data + c.len - LEASE_LEN,
+			       LEASE_LEN);
+		}
+	}
 	return true;
 }
 
@@ -134,6 +145,10 @@ static const char *what_happened(const struct history *h,
 	cmp = memcmp(o->lock_sequences, last->lock_sequences, LOCK_SEQUENCES);
 	if (cmp != 0) {
 		return "locked or unlocked";
+	}
+	cmp = memcmp(o->lease, last->lease, LEASE_LEN);
+	if (cmp != 0) {
+		return "lease changed";
 	}
 	if (o->channel_sequence != last->channel_sequence) {
 		return "channel changed";

@@ -52,8 +52,7 @@ int phstore_open_store_flags(const struct smbXsrv_open_global *global)
 	return 0;
 }
 
-/* It outlives its server */
-static bool phstore_open_outlives(const struct smbXsrv_open_global *global)
+bool phstore_open_outlives(const struct smbXsrv_open_global *global)
 {
 	return global->persistent || phstore_open_is_kept(global);
 }

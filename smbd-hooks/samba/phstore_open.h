@@ -46,7 +46,10 @@ NTTIME phstore_open_crashed(uint32_t open_global_id, struct file_id file_id);
  */
 bool phstore_open_is_kept(const struct smbXsrv_open_global *global);
 
-/** @brief That, and its server died with it in use. */
+/** @brief Is it persistent, or kept: does it outlive its server? */
+bool phstore_open_outlives(const struct smbXsrv_open_global *global);
+
+/** @brief Is it kept, and its server died with it in use? */
 bool phstore_open_is_left(const struct smbXsrv_open_global *global);
 
 /** @brief How an open's record is to be stored, beside how it ever was. */

@@ -1,0 +1,217 @@
+/*
+ * phstore: the lease of an open is kept with it
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * leases.tdb is in no store. So an open that outlives its smbd has a copy of
+ * its lease in its own record (phstore_lease_value.c): it is staged with the
+ * open, in one transaction, and costs no change of its own.
+ *
+ * Rules
+ *
+ * - All changes of a lease that is in use are made by the smbd of its client:
+ *   granted or raised by a CREATE, broken, acknowledged, timed out. It stages
+ *   the open's record again, with the lease as it is in leases.tdb; with
+ *   several opens, each of them. Behind the share mode lock: no two records
+ *   are locked at once. So who waited for the break may be granted what he
+ *   asked for, and the lease that was kept is still the one before. It says
+ *   that a break was under way, and its client says what it let go.
+ * - What is acknowledged, a CREATE or a break's acknowledgment, waits for it
+ *   as for all it changed. Telling the client of a break waits for nothing.
+ * - Where leases.tdb does not know the lease when the client comes back, it
+ *   is put back from here, but for what the client says it has not: it may
+ *   have acknowledged a break when this smbd was not there any more, or the
+ *   node died before others had that. A client that claims more than what was
+ *   kept does not get it.
+ * - A break that was under way goes on, if the client has not come down to
+ *   what was asked. Not with a durable handle that is not persistent: whoever
+ *   wanted the break has taken the file by now.
+ * - The later epoch of the two counts ([MS-SMB2] 3.3.5.9.11: the epoch tells
+ *   a client which of two answers is the newer).
+ * - A saved break of a client that is away is in leases.tdb only, see
+ *   delay_for_oplock_fn(): who caused it was not answered, and asks again.
+ */
+
+#include "includes.h"
+#include "system/filesys.h"
+#include "smbd/smbd.h"
+#include "smbd/globals.h"
+#include "smbd/smbXsrv_open.h"
+#include "locking/leases_db.h"
+#include "lib/dbwrap/dbwrap_phstore.h"
+#include "librpc/gen_ndr/ndr_smbXsrv.h"
+#include "smbd/phstore_open.h"
+#include "smbd/phstore_open_lease.h"
+
+void phstore_open_lease_read(struct smbXsrv_open_global *global,
+			     const uint8_t *buf,
+			     size_t len)
+{
+	struct phstore_lease_value lease;
+	bool ok;
+
+	global->phstore_lease = NULL;
+	ok = phstore_lease_value_pull(buf, len, &lease);
+	if (!ok) {
+		return;
+	}
+	global->phstore_lease = talloc_memdup(global, &lease, sizeof(lease));
+}
+
+bool phstore_open_lease_append(TALLOC_CTX *mem_ctx,
+			       const struct smbXsrv_open_global *global,
+			       DATA_BLOB *blob)
+{
+	uint8_t buf[PHSTORE_LEASE_VALUE_LEN];
+
+	if (global->phstore_lease == NULL) {
+		return true;
+	}
+	phstore_lease_value_push(global->phstore_lease, buf);
+	return data_blob_append(mem_ctx, blob, buf, sizeof(buf));
+}
+
+static bool phstore_open_lease_of(struct files_struct *fsp,
+				  struct phstore_lease_value *lease)
+{
+	NTSTATUS status;
+
+	*lease = (struct phstore_lease_value) {};
+	if (fsp->oplock_type != LEASE_OPLOCK || fsp->lease == NULL) {
+		return false;
+	}
+	lease->key[0] = fsp->lease->lease.lease_key.data[0];
+	lease->key[1] = fsp->lease->lease.lease_key.data[1];
+	lease->version = fsp->lease->lease.lease_version;
+	status = leases_db_get(fsp_client_guid(fsp),
+			       &fsp->lease->lease.lease_key,
+			       &fsp->file_id,
+			       &lease->state,
+			       &lease->breaking,
+			       &lease->breaking_to_requested,
+			       &lease->breaking_to_required,
+			       NULL,
+			       &lease->epoch);
+	return NT_STATUS_IS_OK(status);
+}
+
+static bool phstore_open_lease_equal(const struct phstore_lease_value *a,
+				     const struct phstore_lease_value *b)
+{
+	uint8_t abuf[PHSTORE_LEASE_VALUE_LEN];
+	uint8_t bbuf[PHSTORE_LEASE_VALUE_LEN];
+
+	phstore_lease_value_push(a, abuf);
+	phstore_lease_value_push(b, bbuf);
+	return memcmp(abuf, bbuf, sizeof(abuf)) == 0;
+}
+
+void phstore_open_lease_note(struct smbXsrv_open *op, struct files_struct *fsp)
+{
+	struct phstore_lease_value lease;
+	bool ok;
+
+	TALLOC_FREE(op->global->phstore_lease);
+	if (!phstore_open_outlives(op->global)) {
+		return;
+	}
+	ok = phstore_open_lease_of(fsp, &lease);
+	if (ok) {
+		op->global->phstore_lease = talloc_memdup(
+			op->global, &lease, sizeof(lease));
+	}
+}
+
+static void phstore_open_lease_update(struct files_struct *fsp)
+{
+	struct smbXsrv_open *op = fsp->op;
+	struct phstore_lease_value lease;
+	NTSTATUS status;
+	bool ok;
+
+	if (op == NULL || op->global->phstore_lease == NULL ||
+	    !phstore_open_outlives(op->global))
+	{
+		return;
+	}
+	ok = phstore_open_lease_of(fsp, &lease) &&
+	     !phstore_open_lease_equal(&lease, op->global->phstore_lease);
+	if (!ok) {
+		return;
+	}
+	*op->global->phstore_lease = lease;
+	/* in a cluster: a handle that comes back has it */
+	dbwrap_phstore_kept_acks();
+	status = smbXsrv_open_update(op);
+	if (!NT_STATUS_IS_OK(status)) {
+		/* a response is not sent, see phstore_smb2_hold() */
+		DBG_ERR("phstore: a lease is not stored: %s\n",
+			nt_errstr(status));
+	}
+}
+
+void phstore_open_lease_changed(struct smbd_server_connection *sconn,
+				const struct file_id *id,
+				const struct smb2_lease_key *key)
+{
+	struct files_struct *fsp = NULL;
+
+	for (fsp = file_find_di_first(sconn, *id, true);
+	     fsp != NULL;
+	     fsp = file_find_di_next(fsp, true))
+	{
+		if (fsp->oplock_type == LEASE_OPLOCK && fsp->lease != NULL &&
+		    smb2_lease_key_equal(&fsp->lease->lease.lease_key, key))
+		{
+			phstore_open_lease_update(fsp);
+		}
+	}
+}
+
+void phstore_open_lease_shared(struct files_struct *fsp)
+{
+	if (fsp->oplock_type != LEASE_OPLOCK || fsp->lease == NULL ||
+	    fsp->lease->ref_count < 2)
+	{
+		return;
+	}
+	phstore_open_lease_changed(fsp->conn->sconn,
+				   &fsp->file_id,
+				   &fsp->lease->lease.lease_key);
+}
+
+bool phstore_open_lease_back(const struct smbXsrv_open *op,
+			     const struct smb2_lease_key *key,
+			     const struct smb2_lease *claimed,
+			     uint32_t mask,
+			     struct phstore_lease_value *lease)
+{
+	const struct phstore_lease_value *kept = op->global->phstore_lease;
+	int16_t ahead;
+
+	*lease = (struct phstore_lease_value) {
+		.key = { key->data[0], key->data[1] },
+		.state = claimed->lease_state & mask,
+		.epoch = claimed->lease_epoch,
+		.version = claimed->lease_version,
+	};
+	if (kept == NULL || kept->key[0] != key->data[0] ||
+	    kept->key[1] != key->data[1])
+	{
+		return false;
+	}
+	lease->state &= kept->state;
+	ahead = (int16_t)(claimed->lease_epoch - kept->epoch);
+	if (claimed->lease_version < 2 || ahead < 0) {
+		lease->epoch = kept->epoch;
+	}
+	if (kept->breaking && op->global->persistent &&
+	    (lease->state & ~kept->breaking_to_required) != 0)
+	{
+		lease->breaking = true;
+		lease->breaking_to_requested = kept->breaking_to_requested;
+		lease->breaking_to_required =
+			kept->breaking_to_required & lease->state;
+	}
+	return true;
+}

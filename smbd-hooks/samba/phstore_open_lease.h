@@ -1,0 +1,57 @@
+/*
+ * phstore: the lease of an open is kept with it
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+
+#ifndef PHSTORE_OPEN_LEASE_H
+#define PHSTORE_OPEN_LEASE_H
+
+#include "smbd/phstore_lease_value.h"
+
+struct smbXsrv_open;
+struct smbXsrv_open_global;
+struct files_struct;
+struct smbd_server_connection;
+struct smb2_lease;
+struct smb2_lease_key;
+struct file_id;
+
+/** @brief An open's record was read: its lease, too. Out of memory: none. */
+void phstore_open_lease_read(struct smbXsrv_open_global *global,
+			     const uint8_t *buf,
+			     size_t len);
+
+/** @brief An open's record is about to be stored: with its lease. */
+bool phstore_open_lease_append(TALLOC_CTX *mem_ctx,
+			       const struct smbXsrv_open_global *global,
+			       DATA_BLOB *blob);
+
+/** @brief The open is stored next: with the lease it has now. */
+void phstore_open_lease_note(struct smbXsrv_open *op,
+			     struct files_struct *fsp);
+
+/**
+ * @brief A lease was changed: stage it with each open that has it and is kept.
+ * No record is locked.
+ */
+void phstore_open_lease_changed(struct smbd_server_connection *sconn,
+				const struct file_id *id,
+				const struct smb2_lease_key *key);
+
+/** @brief A CREATE may have changed the lease that other opens have. */
+void phstore_open_lease_shared(struct files_struct *fsp);
+
+/**
+ * @brief The lease of an open that is taken up again: what was kept, and no
+ * more than its client says it has. Nothing was kept: what the client says.
+ *
+ * @return whether it was kept
+ */
+bool phstore_open_lease_back(const struct smbXsrv_open *op,
+			     const struct smb2_lease_key *key,
+			     const struct smb2_lease *claimed,
+			     uint32_t mask,
+			     struct phstore_lease_value *lease);
+
+#endif /* PHSTORE_OPEN_LEASE_H */
