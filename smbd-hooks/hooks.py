@@ -305,6 +305,33 @@ static bool phstore_lock_owner_exists(const struct server_id *pid)
          "after", "bool reset_delete_on_close;",
          "	int phstore_oplock_type;"),
 
+    hook("close-include", "source3/smbd/close.c",
+         "after", '#include "smbd/smbd.h"',
+         '#include "smbd/phstore_open.h"'),
+
+    # One transaction: the locks go, and the handle is closed
+    hook("close-locks-was", "source3/smbd/close.c",
+         "before", "fsp->op->global->durable = false;",
+         "		phstore_open_close_was(fsp->op);",
+         scope="function close_normal_file"),
+
+    hook("close-locks-begin", "source3/smbd/close.c",
+         "before", "locking_close_file(fsp, close_type);",
+         "	phstore_open_close_begin(fsp);",
+         scope="function close_remove_share_mode"),
+
+    hook("close-locks-end", "source3/smbd/close.c",
+         "after", "locking_close_file(fsp, close_type);",
+         "	phstore_open_close_end();",
+         scope="function close_remove_share_mode"),
+
+    hook("open-closed", "source3/smbd/smbXsrv_open.c",
+         "before", "if (!global->durable) {", """
+	if (phstore_open_is_closed(global)) {
+		goto not_found;
+	}
+""", scope="function smb2srv_open_recreate_fn"),
+
     hook("close-lease", "source3/smbd/close.c",
          "before", "static void close_share_mode_lock_prepare("
          "struct share_mode_lock *lck,", """

@@ -139,6 +139,9 @@ static const char *what_happened(const struct history *h,
 	if (cmp != 0) {
 		return "disconnected";
 	}
+	if (o->disconnected != 0 && o->timeout == 0) {
+		return "closing";
+	}
 	if (o->disconnected != 0 && last->disconnected == 0) {
 		return "server lost";
 	}
@@ -160,6 +163,9 @@ static const char *why_removed(const struct history *h)
 {
 	if (!h->known) {
 		return "removed";
+	}
+	if (h->last.disconnected != 0 && h->last.timeout == 0) {
+		return "removed: closed";
 	}
 	if (h->last.disconnected != 0) {
 		return "removed: its time was over, or the file was purged";

@@ -72,8 +72,12 @@ void dbwrap_phstore_child_gone(pid_t pid,
 						  uint8_t bucket,
 						  uint8_t value));
 
+/* as a bucket: not a number, but that the handle is closed */
+#define PHSTORE_NUMBER_CLOSED 0xff
+
 /**
- * A LOCK or UNLOCK with a sequence number, see dbwrap_phstore_number.c.
+ * A LOCK or UNLOCK with a sequence number, or a CLOSE that removes locks, see
+ * dbwrap_phstore_number.c.
  */
 struct dbwrap_phstore_number {
 	uint32_t open_id;

@@ -9,6 +9,10 @@
  * left a lock whose number nobody knew, and the client that sent its LOCK
  * again was refused, by its own lock.
  *
+ * A CLOSE that removes locks is the same: what the open's record is given is
+ * not a number, but that the handle is closed. A crash between the two left a
+ * handle that came back without its locks.
+ *
  * Rules
  *
  * - While the record of the locks is locked, is staged and stored, the open's

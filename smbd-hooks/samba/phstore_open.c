@@ -193,7 +193,8 @@ static uint32_t phstore_open_match(
 	     GUID_equal(&global->create_guid, state->create_guid) &&
 	     GUID_equal(&global->client_guid, state->client_guid);
 	if (ok && must_be_left) {
-		ok = !phstore_open_is_served(global);
+		ok = !phstore_open_is_served(global) &&
+		     !phstore_open_is_closed(global);
 	}
 	if (ok) {
 		id = global->open_global_id;
@@ -330,6 +331,84 @@ bool phstore_open_lock_end(void)
 	return dbwrap_phstore_number_end();
 }
 
+/*
+ * The value of an open's record whose CLOSE is under way: its time is over. A
+ * client that comes back is refused, the scavenger does the rest.
+ */
+static void phstore_open_set_closed(struct smbXsrv_open_global *global)
+{
+	struct timeval now = timeval_current();
+
+	global->disconnect_time = timeval_to_nttime(&now);
+	global->durable_timeout_msec = 0;
+}
+
+bool phstore_open_is_closed(const struct smbXsrv_open_global *global)
+{
+	/* a handle that is granted has a timeout */
+	return phstore_open_outlives(global) &&
+	       global->disconnect_time != 0 &&
+	       global->durable_timeout_msec == 0;
+}
+
+/* What CLOSE has taken from the open before it removes its locks */
+static struct {
+	const struct smbXsrv_open *op;
+	bool durable;
+	bool persistent;
+} phstore_open_closing;
+
+static NTSTATUS phstore_open_closed(struct db_record *rec,
+				    TDB_DATA old,
+				    const struct dbwrap_phstore_number *number)
+{
+	struct smbXsrv_open_global *global = number->private_data;
+	struct smbXsrv_open_global was = *global;
+	NTSTATUS status;
+
+	global->durable = phstore_open_closing.durable;
+	global->persistent = phstore_open_closing.persistent;
+	phstore_open_set_closed(global);
+	status = phstore_open_store(rec, old, global);
+	*global = was;
+	return status;
+}
+
+void phstore_open_close_was(const struct smbXsrv_open *op)
+{
+	phstore_open_closing.op = op;
+	phstore_open_closing.durable = op->global->durable;
+	phstore_open_closing.persistent = op->global->persistent;
+}
+
+void phstore_open_close_begin(struct files_struct *fsp)
+{
+	static struct dbwrap_phstore_number number;
+	struct smbXsrv_open *op = fsp->op;
+
+	if (op == NULL || op != phstore_open_closing.op ||
+	    !phstore_open_closing.durable || fsp->current_lock_count == 0 ||
+	    fh_get_refcount(fsp->fh) > 1)
+	{
+		return;
+	}
+	number = (struct dbwrap_phstore_number) {
+		.open_id = op->global->open_global_id,
+		.bucket = PHSTORE_NUMBER_CLOSED,
+		.is_persistent = phstore_open_closing.persistent,
+		.store = phstore_open_closed,
+		.private_data = op->global,
+	};
+	dbwrap_phstore_number_begin(&number);
+	dbwrap_phstore_number_granted();
+}
+
+void phstore_open_close_end(void)
+{
+	(void)dbwrap_phstore_number_end();
+	phstore_open_closing.op = NULL;
+}
+
 static void phstore_open_set_number_fn(struct db_record *rec,
 				       TDB_DATA value,
 				       void *private_data)
@@ -348,17 +427,28 @@ static void phstore_open_set_number_fn(struct db_record *rec,
 	}
 	lives = server_id_is_disconnected(&global->server_id) ||
 		serverid_exists(&global->server_id);
-	element = &global->lock_sequence_array[number->bucket];
-	if (phstore_open_outlives(global) && !lives &&
-	    *element != number->value)
-	{
+	if (lives || !phstore_open_outlives(global)) {
+		goto done;
+	}
+	if (number->bucket == PHSTORE_NUMBER_CLOSED) {
+		if (phstore_open_is_closed(global)) {
+			goto done;
+		}
+		phstore_open_set_closed(global);
+	} else {
+		element = &global->lock_sequence_array[number->bucket];
+		if (*element == number->value) {
+			goto done;
+		}
 		*element = number->value;
-		status = phstore_open_store(rec, value, global);
 	}
+	status = phstore_open_store(rec, value, global);
 	if (!NT_STATUS_IS_OK(status)) {
-		DBG_WARNING("phstore: a lock has lost its sequence number: "
-			    "%s\n", nt_errstr(status));
+		DBG_WARNING("phstore: a lock has lost its sequence number, "
+			    "or a CLOSE is half done: %s\n",
+			    nt_errstr(status));
 	}
+done:
 	TALLOC_FREE(global);
 }
 

@@ -88,7 +88,21 @@ bool phstore_open_lock_end(void);
 /** @brief Keep a LOCK's or UNLOCK's sequence number with its open. */
 void phstore_open_locked(struct smbXsrv_open *op);
 
-/** @brief Give an open whose server died a number, in its record. */
+/**
+ * @brief A CLOSE removes the handle's locks. In one transaction with that the
+ * open's record says that the handle is closed, see phstore_open_is_closed().
+ */
+void phstore_open_close_was(const struct smbXsrv_open *op);
+void phstore_open_close_begin(struct files_struct *fsp);
+void phstore_open_close_end(void);
+
+/** @brief Its server died in the middle of its CLOSE. */
+bool phstore_open_is_closed(const struct smbXsrv_open_global *global);
+
+/**
+ * @brief Give an open whose server died a number, in its record, or say there
+ * that it is closed.
+ */
 void phstore_open_set_number(uint32_t id, uint8_t bucket, uint8_t value);
 
 /**

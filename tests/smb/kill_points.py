@@ -14,6 +14,7 @@
 # visible, and would keep them off after the next restart. A LOCK or UNLOCK with
 # a sequence number was carried out, the number is not known, and the client
 # that sends it again is refused; or the number is, and it was not carried out.
+# Half a CLOSE: the handle comes back, and its lock does not.
 
 import os
 import signal
@@ -90,19 +91,21 @@ class Run:
             name, timeout_msec=TIMEOUT_MSEC, lease_key=lease_key,
             lease=None if lease_key is None else smb2.LEASE_R)
 
-    def free_soon(self, name):
-        """Another client gets the file for itself before long."""
+    def open_soon(self, name, share):
+        """Another client gets the file before long."""
         end = time.monotonic() + 60
         while True:
-            p = self.other.tree.create_send(name, share=0,
+            p = self.other.tree.create_send(name, share=share,
                                             persistent=False)
             op = self.other.tree.create_recv(p, check=False)
             if op is not None:
-                self.other.tree.close(op)
-                return
+                return op
             check(time.monotonic() < end, "%s stays %s" % (
                 name, smb2.status_name(p.status)))
             time.sleep(0.1)
+
+    def free_soon(self, name):
+        self.other.tree.close(self.open_soon(name, 0))
 
     def nothing_stored(self, name, n):
         """
@@ -248,15 +251,24 @@ class Run:
             check(back is None or not acked,
                   "%s: an acknowledged close was undone" % name)
             if back is not None:
+                fd = self.other.tree.create(name, persistent=False)
+                status = self.other.tree.status_of(self.other.tree.lock,
+                                                   fd, 5, 1)
+                check(status == "LOCK_NOT_GRANTED", "%s, point %d: the "
+                      "handle is back without its lock: %s" % (
+                          name, n, status))
+                self.other.tree.close(fd)
                 self.c.tree.close(back)
             # whoever is told that the handle is gone finds its lock gone
-            fd = self.other.tree.create(name, persistent=False)
+            fd = self.open_soon(name, smb2.SHARE_READ | smb2.SHARE_WRITE |
+                                smb2.SHARE_DELETE)
             status = self.other.tree.status_of(self.other.tree.lock,
                                                fd, 5, 1)
             check(status == "OK", "%s, point %d: a lock of nobody: %s" % (
                 name, n, status))
             self.other.tree.close(fd)
         self.free_soon(name)
+        self.nothing_stored(name, n)
         return died
 
 
