@@ -901,7 +901,7 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 """, scope="function smbXsrv_open_global_store"),
 
     hook("open-lease-create-include", "source3/smbd/smb2_create.c",
-         "after", '#include "smbd/phstore_smbd.h"',
+         "after", '#include "smbd/smbXsrv_open.h"',
          '#include "smbd/phstore_open_lease.h"'),
 
     hook("open-lease-note", "source3/smbd/smb2_create.c",
