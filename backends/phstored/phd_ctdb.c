@@ -266,6 +266,16 @@ static void end_core(struct phd_ctdb *d)
 	d->self_end = &d->self_first;
 }
 
+/* The last word of a node that has resigned. */
+static void leave(struct phd_ctdb *d)
+{
+	d->batch_num = 0;
+	d->leaving = !d->phd->ended;
+	repl_resign(d->core);
+	d->leaving = false;
+	end_core(d);
+}
+
 static void later_handler(struct tevent_context *ev,
 			  struct tevent_immediate *im, void *private_data)
 {
@@ -275,8 +285,8 @@ static void later_handler(struct tevent_context *ev,
 	(void)ev;
 	(void)im;
 	d->later_set = false;
-	if (d->resigned) {
-		end_core(d);
+	if (d->resigned && d->core != NULL) {
+		leave(d);
 	}
 	if (d->core == NULL || d->phd->ended) {
 		return;

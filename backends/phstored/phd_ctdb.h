@@ -63,6 +63,7 @@ struct phd_ctdb {
 
 	/* the store had no room: no part of the cluster until it has */
 	bool resigned;
+	bool leaving;			/* tells the others that it did */
 	uint64_t joined_ns;		/* 0: not since it last asked */
 	unsigned int full_tries;	/* resigned so often in a row */
 	bool full_try;			/* asks to join, no room was seen */

@@ -7,7 +7,8 @@
  * them, and they go on without it. It asks to join when there is room again,
  * and after `full retry` in any case: what it is told first, to be empty, may
  * make the room. Once it is empty that is over. Each attempt that fails holds
- * up all nodes for two seconds, so the next one waits twice as long.
+ * up all nodes until its disk is full again, and for two seconds those that do
+ * not hear that it has left; so the next one waits twice as long.
  */
 
 #include "phd_ctdb.h"

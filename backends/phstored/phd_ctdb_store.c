@@ -87,7 +87,7 @@ static void op_send(void *p, uint8_t to, const uint8_t *buf, size_t len)
 	struct phd_message *m = NULL;
 
 	phd_ctdb_flush_batch(d);
-	if (ended(d)) {
+	if (ended(d) && !d->leaving) {
 		return;
 	}
 	if (to != d->view.self) {

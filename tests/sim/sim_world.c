@@ -487,7 +487,10 @@ static void disturb(struct sim *s)
 		}
 		break;
 	case 7:
-		/* a crash and restart in no time */
+		/* a crash and restart in no time, or it resigned */
+		if (nd->up && sim_random(s, 2) == 0) {
+			repl_resign(nd->core);
+		}
 		stop(s, i);
 		start(s, i);
 		break;

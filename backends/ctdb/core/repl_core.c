@@ -138,7 +138,21 @@ void repl_membership(struct repl_core *c, uint64_t up, uint64_t generation)
 	c->generation = generation;
 	c->lead.pause = 0;
 	c->mute = 0;
+	c->gone &= c->up;
 	c->asking = 0;
+}
+
+void repl_resign(struct repl_core *c)
+{
+	uint64_t others = c->up & ~BIT(c->conf.node);
+	uint8_t i;
+
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
+		if (others & BIT(i)) {
+			repl_send(c, REPL_REFUSE, i, c->meta.promised,
+				  c->meta.promised, 0, NULL, 0, 1);
+		}
+	}
 }
 
 void repl_force(struct repl_core *c, uint64_t lost)
@@ -188,6 +202,7 @@ void repl_receive(struct repl_core *c, const uint8_t *buf, size_t len)
 	}
 	body_len = len - REPL_HDR;
 	c->mute &= ~BIT(h.from);
+	c->gone &= ~BIT(h.from);
 	if (h.from == repl_leader(c)) {
 		c->asking = 0;
 	}

@@ -205,6 +205,12 @@ uint64_t repl_floor(struct repl_core *core);
  */
 void repl_force(struct repl_core *core, uint64_t lost);
 
+/**
+ * @brief Tell the others that this node takes no part any more (GONE).
+ * The last call; a new core may ask to join.
+ */
+void repl_resign(struct repl_core *core);
+
 void repl_get_status(struct repl_core *core, struct repl_status *status);
 
 #endif /* REPL_CORE_H */

@@ -313,7 +313,7 @@ void repl_begin(struct repl_core *c)
 
 uint8_t repl_leader(const struct repl_core *c)
 {
-	uint64_t set = c->up & ~c->mute;
+	uint64_t set = c->up & ~c->mute & ~c->gone;
 
 	if (set == 0) {
 		return c->conf.node;

@@ -62,7 +62,7 @@ static void lead_begin(struct repl_core *c)
 	l->epoch = (counter << 8) | c->conf.node;
 	l->highest = l->epoch;
 	l->wanted = false;
-	l->asked = c->up;
+	l->asked = c->up & ~c->gone;
 	c->num_attempts++;
 	lead_phase(c, LEAD_PREPARE);
 }
@@ -194,6 +194,22 @@ static void lead_decide_or_wait(struct repl_core *c)
 	c->lead.wanted = true;
 }
 
+/* A node has resigned, unless that was in an attempt before. */
+static void lead_gone(struct repl_core *c, const struct repl_hdr *h)
+{
+	struct lead *l = &c->lead;
+
+	if (h->arg1 < c->meta.promised || h->from == c->conf.node) {
+		return;
+	}
+	c->gone |= BIT(h->from);
+	l->pause = 0;
+	if (l->phase != LEAD_NONE && (l->asked & BIT(h->from))) {
+		l->phase = LEAD_NONE;
+		l->wanted = true;
+	}
+}
+
 void repl_lead_message(struct repl_core *c,
 		       const struct repl_hdr *h,
 		       const uint8_t *body)
@@ -214,6 +230,10 @@ void repl_lead_message(struct repl_core *c,
 		if (h->type == REPL_HELLO) {
 			/* whoever asks us has asked the lower ones */
 			c->mute |= c->up & (BIT(c->conf.node) - 1);
+		}
+		if (h->type == REPL_REFUSE && (h->flags & 1)) {
+			lead_gone(c, h);
+			return;
 		}
 		if (h->type == REPL_REFUSE) {
 			if (h->epoch == l->epoch &&
@@ -290,7 +310,9 @@ void repl_lead_tick(struct repl_core *c)
 	if (l->phase == LEAD_NONE) {
 		/* who is up and no member says HELLO, unless it is silent */
 		bool needed = c->active == 0 || c->closed ||
-			(c->meta.members & ~c->up) != 0 || l->wanted;
+			(c->meta.members & ~c->up) != 0 || l->wanted ||
+			/* alone nobody waits for another one */
+			((c->meta.members & c->gone) != 0 && c->meta.k > 1);
 
 		if (l->pause > 0) {
 			l->pause--;

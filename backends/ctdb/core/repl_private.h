@@ -173,6 +173,7 @@ struct repl_core {
 	bool closed;			/* no epoch of it has begun */
 	bool stuck;			/* a successor acks nothing */
 	uint64_t mute;			/* lowest nodes that do not lead */
+	uint64_t gone;			/* have resigned */
 	unsigned int asking;		/* ticks without an answer */
 	uint64_t active;		/* epoch, or 0 */
 	struct attempt att;

@@ -67,7 +67,8 @@ enum repl_type {
 	REPL_HELLO = 1,		/* not active; arg1 promised, arg2 epoch */
 	REPL_PREPARE,
 	REPL_PROMISE,
-	REPL_REFUSE,		/* arg1: what was promised already */
+	REPL_REFUSE,		/* arg1: what was promised already; flags 1:
+				 * GONE, takes no part any more */
 	REPL_START,
 	REPL_PULL,		/* body: last key seen, or nothing; arg1: only
 				 * versions of this epoch on */
