@@ -253,6 +253,7 @@ struct db_context *db_open_phstore_ctdb(TALLOC_CTX *mem_ctx,
 		return NULL;
 	}
 
+	ctx->db = db;
 	ctx->restage = clu_restage;
 	ctx->inflight_idx = dbwrap_phstore_inflight_add(db);
 

@@ -38,8 +38,9 @@
  *   locks are stored, and held back; then, still under the file's lock
  *   (g_lock), the open is locked and stored, and both are staged. All changes
  *   of a file's locks are made under that lock, so none gets in between. A
- *   version is used up before anything is staged, as ever. Persistent handles
- *   only: what durable ones do in a full store is decided for each record.
+ *   version is used up before anything is staged, as ever. If the store has no
+ *   room for what a durable handle wants in it, the locks are stored once more,
+ *   which takes them out of it.
  */
 
 #include "includes.h"
@@ -75,6 +76,7 @@ static struct {
 /* In a cluster: what is to be staged of the locks */
 static struct {
 	TALLOC_CTX *mem_ctx;
+	struct db_context *db;
 	struct db_phstore_ctx ctx;
 	struct phstore *store;
 	TDB_DATA key;
@@ -145,7 +147,7 @@ static NTSTATUS number_take(struct db_record *rec,
 	return NT_STATUS_OK;
 }
 
-/* The open's value as it is to be, if it stays in the store as what it was. */
+/* The open's value as it is to be, if it stays in the store. */
 static bool number_build(TALLOC_CTX *mem_ctx, TDB_DATA key, TDB_DATA old)
 {
 	struct db_record rec = {
@@ -162,9 +164,15 @@ static bool number_build(TALLOC_CTX *mem_ctx, TDB_DATA key, TDB_DATA old)
 	if (!NT_STATUS_IS_OK(status)) {
 		return false;
 	}
-	return (current.flag & DBWRAP_STORE_PERSISTENT) &&
-	       dbwrap_phstore_is_kept(current.flag, current.kept) ==
-		       current.kept;
+	return (current.flag & DBWRAP_STORE_PERSISTENT) != 0;
+}
+
+/* Does it stay there as what it was? */
+static bool number_is_same(void)
+{
+	bool kept = dbwrap_phstore_is_kept(current.flag, current.kept);
+
+	return kept == current.kept;
 }
 
 void dbwrap_phstore_number_lock(const struct db_phstore_ctx *ctx,
@@ -180,8 +188,7 @@ void dbwrap_phstore_number_lock(const struct db_phstore_ctx *ctx,
 	bool ok;
 
 	if (current.state != NUMBER_GRANTED || !ctx->is_locks ||
-	    current.opens == NULL ||
-	    (is_cluster && !number->is_persistent))
+	    current.opens == NULL)
 	{
 		return;
 	}
@@ -200,7 +207,8 @@ void dbwrap_phstore_number_lock(const struct db_phstore_ctx *ctx,
 		goto alone;
 	}
 	current.before = value;
-	ok = number_build(current.base_rec, current.base_rec->key, value);
+	ok = number_build(current.base_rec, current.base_rec->key, value) &&
+	     number_is_same();
 	if (!ok) {
 		goto alone;
 	}
@@ -345,6 +353,7 @@ bool dbwrap_phstore_number_hold(const struct db_phstore_ctx *ctx,
 		return false;
 	}
 	held.mem_ctx = mem_ctx;
+	held.db = ctx->db;
 	held.ctx = *ctx;
 	held.store = dbwrap_phstore_store(false);
 	held.releases = releases;
@@ -448,7 +457,7 @@ static bool number_stage_both(struct db_record *rec)
 	bool ok;
 
 	current.kept = (hdr.flags & PHVOL_KEPT) != 0;
-	if (!clu_is_persistent(&hdr) || current.kept || crec->store == NULL ||
+	if (!clu_is_persistent(&hdr) || crec->store == NULL ||
 	    crec->raw.dsize == 0)
 	{
 		return false;
@@ -480,33 +489,63 @@ static bool number_stage_both(struct db_record *rec)
 	return true;
 }
 
+/* The locks alone */
+static void number_stage_locks(void)
+{
+	struct db_record *rec = NULL;
+	struct clu_rec *crec = NULL;
+	TDB_DATA value = {};
+	enum phstore_err err;
+	NTSTATUS status;
+
+	err = number_commit(NULL, tdb_null, NULL, NULL);
+	if (err == PHSTORE_OK) {
+		return;
+	}
+	rec = clu_fetch_locked(held.db, held.mem_ctx, held.key);
+	if (rec == NULL) {
+		goto failed;
+	}
+	crec = rec->private_data;
+	if (!clu_is_persistent(&crec->hdr) ||
+	    !(crec->hdr.flags & PHVOL_KEPT))
+	{
+		goto failed;
+	}
+	/* for durable handles: without room they go out of the store */
+	value = dbwrap_record_get_value(rec);
+	status = dbwrap_record_storev(rec, &value, 1,
+				      DBWRAP_STORE_PERSISTENT |
+				      DBWRAP_STORE_PHSTORE_KEPT);
+	TALLOC_FREE(rec);
+	if (NT_STATUS_IS_OK(status)) {
+		return;
+	}
+failed:
+	TALLOC_FREE(rec);
+	/* the next who changes the record stages it */
+	dbwrap_phstore_failed(&held.ctx, "store", err, true);
+}
+
 void dbwrap_phstore_number_stage(void)
 {
-	struct db_context *db = NULL;
 	struct db_record *rec = NULL;
 	uint8_t keybuf[sizeof(uint32_t)];
 	TDB_DATA key = make_tdb_data(keybuf, sizeof(keybuf));
-	enum phstore_err err;
 	bool ok = false;
 
 	if (current.state != NUMBER_HELD) {
 		return;
 	}
 	RSIVAL(keybuf, 0, current.number->open_id);
-	db = talloc_get_type_abort(talloc_parent(current.opens),
-				   struct db_context);
-	rec = clu_fetch_locked(db, held.mem_ctx, key);
+	rec = clu_fetch_locked(current.opens->db, held.mem_ctx, key);
 	if (rec != NULL) {
 		ok = number_stage_both(rec);
 		TALLOC_FREE(rec);
 	}
 	current.state = ok ? NUMBER_STORED : NUMBER_BEGUN;
 	if (!ok) {
-		err = number_commit(NULL, tdb_null, NULL, NULL);
-		if (err != PHSTORE_OK) {
-			/* the next who changes the record stages it */
-			dbwrap_phstore_failed(&held.ctx, "store", err, true);
-		}
+		number_stage_locks();
 	}
 	clu_leave(held.store);
 	TALLOC_FREE(held.mem_ctx);

@@ -46,6 +46,8 @@ struct db_phstore_ctx {
 	uint8_t *scratch;
 	/* names this database to smbd's parent; 0: it does not know it */
 	unsigned inflight_idx;
+	/* in a cluster: the database this belongs to */
+	struct db_context *db;
 	/* in a cluster: stage what the volatile database has of a record */
 	void (*restage)(struct db_context *db, TDB_DATA key);
 	/* in a cluster: opened to be read */

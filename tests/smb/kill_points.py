@@ -39,11 +39,11 @@ TIMEOUT_MSEC = 4000
 
 
 class Run:
-    def __init__(self, server, gun, all_die):
+    def __init__(self, server, gun, all_die, share="ca"):
         self.server = server
         self.gun = gun
         self.all_die = all_die
-        self.c = phlab.Client(server, name="owner").connect()
+        self.c = phlab.Client(server, share, name="owner").connect()
         self.other = phlab.Client(server, share="plain",
                                   name="other").connect()
 
