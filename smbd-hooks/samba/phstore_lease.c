@@ -11,9 +11,9 @@
  * - in that epoch: no recovery has touched it since;
  * - while that smbd lives: it made all changes, so the newest copy is on its
  *   node, which a recovery asks as well.
- * Any other is not there, for smbd: the lease of a handle whose client is
- * away is unknown then, as when all smbds died. Nobody gets the file before
- * the client is back, and says what it has.
+ * Any other is not there, for smbd, as when all smbds died. Nobody gets the
+ * file before the client is back; what it has then is in the open's record
+ * (phstore_open_lease.c).
  *
  * The epoch is read after the value, or under its lock: it is 0 from before
  * a recovery touches anything until the next one begins.
