@@ -398,7 +398,12 @@ inline decide()
 	if
 	:: ok && top > 0 && m != 0 ->
 		stage[ce] = 2;
+#ifdef M_DELTA_UNBEGUN
 		base[ce] = top;
+#else
+		/* others may know no better: then they read all */
+		base[ce] = (top == begun -> top : 0);
+#endif
 		mset[ce] = prm[ce];
 #ifdef M_REJOIN_AS_SOURCE
 		srcs[ce] = prm[ce];

@@ -50,7 +50,7 @@ void repl_on_prepare(struct repl_core *c, const struct repl_hdr *h)
 	if (!(c->up & BIT(h->from))) {
 		return;
 	}
-	began = c->active != 0 && c->active == c->meta.epoch;
+	began = c->begun != 0 && c->begun == c->meta.epoch;
 	if (h->epoch > c->meta.promised) {
 		c->meta.promised = h->epoch;
 		if (!MUTANT(MUT_PROMISE_VOLATILE)) {
@@ -302,6 +302,7 @@ void repl_on_activate(struct repl_core *c, const struct repl_hdr *h)
 void repl_begin(struct repl_core *c)
 {
 	c->active = c->att.epoch;
+	c->begun = c->active;
 	c->closed = c->att.plan.generation != c->generation &&
 		!MUTANT(MUT_NO_GATE);
 	c->att = (struct attempt) {};

@@ -139,7 +139,10 @@ static bool lead_decide(struct repl_core *c)
 		plan.sources = l->answered;
 	}
 	plan.voters = top->voters;
-	plan.base = l->force ? 0 : top->epoch;
+	/* else an attempt that never heard of top may have read older ones */
+	if (!l->force && (began || MUTANT(MUT_DELTA_UNBEGUN))) {
+		plan.base = top->epoch;
+	}
 	if (l->force) {
 		plan.voters = (plan.voters & ~l->lost) | l->answered;
 		goto decided;

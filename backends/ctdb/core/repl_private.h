@@ -54,6 +54,7 @@ enum {
 	MUT_DELTA_ALWAYS,	/* an emptied node reads changes only */
 	MUT_SWEEP_PIECE,	/* PURGED when a piece of it is applied */
 	MUT_SWEEP_COPIES,	/* asks only itself and its successors */
+	MUT_DELTA_UNBEGUN,	/* changes only, of an epoch never begun */
 	MUT_END
 };
 
@@ -176,6 +177,7 @@ struct repl_core {
 	uint64_t gone;			/* have resigned */
 	unsigned int asking;		/* ticks without an answer */
 	uint64_t active;		/* epoch, or 0 */
+	uint64_t begun;			/* the last one that was, or 0 */
 	struct attempt att;
 	struct lead lead;
 
