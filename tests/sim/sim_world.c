@@ -489,6 +489,7 @@ static void disturb(struct sim *s)
 	case 7:
 		/* a crash and restart in no time, or it resigned */
 		if (nd->up && sim_random(s, 2) == 0) {
+			sim_trace(s, "n%u resigns", i);
 			repl_resign(nd->core);
 		}
 		stop(s, i);

@@ -6,12 +6,13 @@
  * The fears: a node whose disk is full asks to join, cannot take its copy, and
  * all others wait two seconds for it; or they wait for one that says that it
  * leaves, or that it led; or such a word of before, come late, puts out a
- * member; or all wait for ever when it gets lost.
+ * member; or one that is put out by mistake goes on as a member of the epoch
+ * before; or all wait for ever when it gets lost.
  *
  * Three cores, messages that arrive at once, time in ticks.
  *
- * Seen to fail with cores that say nothing, and with ones that believe what
- * is old.
+ * Seen to fail with cores that say nothing, with ones that believe what is
+ * old, and with ones that do not tell those they believe gone.
  */
 
 #include <setjmp.h>
@@ -440,6 +441,32 @@ static void test_late(void **state)
 	talloc_free(cl);
 }
 
+/* A word that is new and wrong: it is a member, and nobody writes. */
+static void test_mistaken(void **state)
+{
+	struct cluster *cl = cluster_of_three(2);
+	uint64_t before = cl->node[0].epoch;
+	uint8_t buf[REPL_HDR];
+	struct repl_hdr hdr = {
+		.len = sizeof(buf),
+		.version = REPL_PROTOCOL,
+		.type = REPL_REFUSE,
+		.flags = 1,
+		.from = 2,
+		.cluster = 1,
+		.epoch = before,
+		.arg1 = before,
+	};
+	unsigned int n;
+
+	(void)state;
+	repl_hdr_push(buf, &hdr);
+	repl_receive(cl->node[0].core, buf, sizeof(buf));
+	n = ticks_to(cl, ALL, before);
+	assert_in_range(n, 1, 2 * SOON);
+	talloc_free(cl);
+}
+
 /* It gets lost: as if the node had died. */
 static void test_lost(void **state)
 {
@@ -490,6 +517,7 @@ int main(void)
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_leader),
 		cmocka_unit_test(test_late),
+		cmocka_unit_test(test_mistaken),
 		cmocka_unit_test(test_lost),
 		cmocka_unit_test(test_one_copy),
 	};

@@ -62,7 +62,7 @@ static void lead_begin(struct repl_core *c)
 	l->epoch = (counter << 8) | c->conf.node;
 	l->highest = l->epoch;
 	l->wanted = false;
-	l->asked = c->up & ~c->gone;
+	l->asked = c->up;
 	c->num_attempts++;
 	lead_phase(c, LEAD_PREPARE);
 }
@@ -197,17 +197,37 @@ static void lead_decide_or_wait(struct repl_core *c)
 	c->lead.wanted = true;
 }
 
+/*
+ * All have answered, but for those that have resigned: these are told of a new
+ * epoch all the same, as it may not be true any more.
+ */
+static bool lead_answered(const struct repl_core *c)
+{
+	uint64_t left = c->lead.asked & ~c->lead.answered;
+
+	if (c->lead.phase == LEAD_PREPARE) {
+		left &= ~c->gone;
+	}
+	return left == 0;
+}
+
 /* A node has resigned, unless that was in an attempt before. */
 static void lead_gone(struct repl_core *c, const struct repl_hdr *h)
 {
 	struct lead *l = &c->lead;
+	bool asked = (l->asked & BIT(h->from)) != 0;
 
 	if (h->arg1 < c->meta.promised || h->from == c->conf.node) {
 		return;
 	}
 	c->gone |= BIT(h->from);
 	l->pause = 0;
-	if (l->phase != LEAD_NONE && (l->asked & BIT(h->from))) {
+	if (l->phase == LEAD_PREPARE) {
+		l->answered &= ~BIT(h->from);
+		if (lead_answered(c)) {
+			lead_decide_or_wait(c);
+		}
+	} else if (l->phase != LEAD_NONE && asked) {
 		l->phase = LEAD_NONE;
 		l->wanted = true;
 	}
@@ -279,7 +299,7 @@ void repl_lead_message(struct repl_core *c,
 		}
 	}
 	l->answered |= BIT(h->from);
-	if (l->answered != l->asked &&
+	if (!lead_answered(c) &&
 	    !(MUTANT(MUT_ACTIVATE_EARLY) && l->phase == LEAD_COMMIT)) {
 		return;
 	}
