@@ -203,7 +203,8 @@ static void out_queue(struct outbound *o, const uint8_t *buf, size_t len)
 	size_t size = talloc_get_size(o->queue);
 	uint8_t *queue = o->queue;
 
-	if (o->queued + len > size && o->written >= o->queued / 2) {
+	if (o->written != 0 && o->queued + len > size &&
+	    o->written >= o->queued / 2) {
 		/* a link that never gets to the end of its queue */
 		o->queued -= o->written;
 		memmove(queue, queue + o->written, o->queued);
