@@ -325,6 +325,18 @@ static bool phstore_lock_owner_exists(const struct server_id *pid)
          "	phstore_open_close_end();",
          scope="function close_remove_share_mode"),
 
+    hook("open-id-again", "source3/smbd/smbXsrv_open.c",
+         "before",
+         "key = smbXsrv_open_global_id_to_key(state.id, &key_buf);", """
+		if (i == 0) {
+			uint32_t phstore_id = phstore_open_id_again();
+
+			if (phstore_id != 0) {
+				state.id = phstore_id;
+			}
+		}
+""", scope="function smbXsrv_open_global_allocate"),
+
     hook("open-closed", "source3/smbd/smbXsrv_open.c",
          "before", "if (!global->durable) {", """
 	if (phstore_open_is_closed(global)) {

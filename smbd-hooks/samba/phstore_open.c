@@ -374,11 +374,44 @@ static NTSTATUS phstore_open_closed(struct db_record *rec,
 	return status;
 }
 
+/*
+ * In a cluster the record of a new open belongs to another node, two times of
+ * three, and is fetched from there; and the deletion of one that was stored is
+ * told to all nodes. So an id of this client's that was closed is used again:
+ * its record is here. No request for the closed handle reaches the new one,
+ * it names another volatile id, or when it reconnects another create GUID.
+ */
+#define PHSTORE_OPEN_IDS 32
+
+static struct {
+	uint32_t ids[PHSTORE_OPEN_IDS];
+	unsigned num;
+} phstore_open_closed_ids;
+
+uint32_t phstore_open_id_again(void)
+{
+	if (phstore_open_closed_ids.num == 0) {
+		return 0;
+	}
+	phstore_open_closed_ids.num -= 1;
+	return phstore_open_closed_ids.ids[phstore_open_closed_ids.num];
+}
+
 void phstore_open_close_was(const struct smbXsrv_open *op)
 {
+	unsigned num = phstore_open_closed_ids.num;
+
 	phstore_open_closing.op = op;
 	phstore_open_closing.durable = op->global->durable;
 	phstore_open_closing.persistent = op->global->persistent;
+
+	/* if it is not gone before it is asked for: a collision, as any */
+	if (lp_clustering() && num < PHSTORE_OPEN_IDS &&
+	    phstore_open_outlives(op->global))
+	{
+		phstore_open_closed_ids.ids[num] = op->global->open_global_id;
+		phstore_open_closed_ids.num += 1;
+	}
 }
 
 void phstore_open_close_begin(struct files_struct *fsp)

@@ -96,6 +96,9 @@ void phstore_open_close_was(const struct smbXsrv_open *op);
 void phstore_open_close_begin(struct files_struct *fsp);
 void phstore_open_close_end(void);
 
+/** @brief An id for a new open that this process had before, 0: none. */
+uint32_t phstore_open_id_again(void);
+
 /** @brief Its server died in the middle of its CLOSE. */
 bool phstore_open_is_closed(const struct smbXsrv_open_global *global);
 
