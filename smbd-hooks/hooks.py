@@ -938,10 +938,25 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 	}
 """, scope="function process_oplock_break_message"),
 
-    hook("open-lease-acked", "source3/smbd/smb2_oplock.c",
-         "before", "for (i = 1; i < num_file_ids; i++) {",
-         "	phstore_open_lease_changed(sconn, &id, key);",
-         scope="function downgrade_lease"),
+    # behind the lock that its caller has
+    hook("open-lease-timed-out", "source3/smbd/smb2_oplock.c",
+         "after", "SMB2_LEASE_NONE);", """
+	TALLOC_FREE(lck);
+	phstore_open_lease_changed(lease->sconn,
+				   &fsp->file_id,
+				   &lease->lease.lease_key);
+""", scope="function lease_timeout_handler"),
+
+    hook("open-lease-acked-include", "source3/smbd/smb2_break.c",
+         "after", '#include "locking/leases_db.h"',
+         '#include "smbd/phstore_open_lease.h"'),
+
+    hook("open-lease-acked", "source3/smbd/smb2_break.c",
+         "before", "if (NT_STATUS_EQUAL(status, "
+         "NT_STATUS_OPLOCK_BREAK_IN_PROGRESS)) {", """
+	phstore_open_lease_changed(
+		smb2_req->xconn->client->sconn, &lls.ids[0], &in_lease_key);
+""", scope="function smbd_smb2_lease_break_send"),
 
     hook("lease-mask-include", "source3/smbd/smb2_tcon.c",
          "after", '#include "smbd/smbXsrv_session.h"',
