@@ -21,6 +21,10 @@
  * Version 1 had sets of 32 nodes: its meta is u64 promised, epoch, data, u32
  * members, voters, k, flags, u64 zero. It is read; what is written is 2.
  *
+ * The flag BEGAN is newer than version 2: releases before it never set it and,
+ * where they find it, clear it when they begin. Both are true: without it
+ * nothing is said. So it needs no version of its own.
+ *
  * No file is a new node: it has promised nothing. A file that is damaged, or
  * of another store, cluster or node is refused: a node that forgets what it
  * has promised can do harm, and starting it as a new one is an operator's

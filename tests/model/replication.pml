@@ -54,6 +54,7 @@ byte prom[NN];		/* promised epoch */
 byte epo[NN];		/* epoch it committed to */
 byte dat[NN];		/* epoch its store is complete for */
 byte dsk[NN];		/* newest version of the key on disk */
+byte bgn;		/* nodes that noted that this epoch began */
 byte blank;		/* nodes that forgot everything */
 byte lost;		/* nodes that never come back */
 
@@ -80,6 +81,7 @@ byte ne = 1;
 byte stage[EM + 1];	/* 1 PREPARE 2 START 3 COMMIT 4 ACTIVATE sent */
 byte prm[EM + 1];	/* messages PROMISE, bit per node */
 byte nov[EM + 1];	/* of these, from a blank node */
+byte pb[EM + 1];	/* of these, with BEGAN */
 byte pe[(EM + 1) * NN], pd[(EM + 1) * NN];	/* their contents */
 byte mset[EM + 1], srcs[EM + 1];
 byte rdy[EM + 1], cmt[EM + 1];
@@ -355,6 +357,7 @@ inline promise()
 	prm[ce] = prm[ce] | BIT(i);
 	pe[ce * NN + i] = epo[i];
 	pd[ce * NN + i] = dat[i];
+	pb[ce] = pb[ce] | (bgn & BIT(i));
 #ifndef M_BLANK_VOTES
 	nov[ce] = nov[ce] | (IN(blank, i) << i)
 #endif
@@ -383,6 +386,10 @@ inline decide()
 		   pd[ce * NN + j] >= top -> m = m | BIT(j)
 		:: else
 		fi;
+		if
+		:: IN(pb[ce], j) && pe[ce * NN + j] == top -> s = 1
+		:: else
+		fi;
 		j++
 	:: else -> break
 	od;
@@ -401,8 +408,8 @@ inline decide()
 #ifdef M_DELTA_UNBEGUN
 		base[ce] = top;
 #else
-		/* others may know no better: then they read all */
-		base[ce] = (top == begun -> top : 0);
+		/* known to have begun; else all is read */
+		base[ce] = (s -> top : 0);
 #endif
 		mset[ce] = prm[ce];
 #ifdef M_REJOIN_AS_SOURCE
@@ -415,6 +422,7 @@ inline decide()
 		/* of no more use: fewer states */
 		prm[ce] = 0;
 		nov[ce] = 0;
+		pb[ce] = 0;
 		j = 0;
 		do
 		:: j < NN ->
@@ -500,6 +508,20 @@ inline ready()
 /* some may have forgotten a deletion already, and others read changes only */
 #define LIVE(x) (IN(isdel, IDX(x)) -> 0 : (x))
 
+/* 4. a member makes the epoch durable */
+inline commit()
+{
+	epo[i] = ce;
+	cmt[ce] = cmt[ce] | BIT(i);
+#ifdef M_BEGAN_EARLY
+	bgn = bgn | BIT(i)
+#elif defined(M_BEGAN_KEPT)
+	skip
+#else
+	bgn = bgn & ~BIT(i)
+#endif
+}
+
 /* 5. the epoch begins with its first active node: P1, P3, P4 */
 inline begin()
 {
@@ -521,6 +543,10 @@ inline activate()
 	att[i] = 0;
 	started = started & ~BIT(i);
 	blank = blank & ~BIT(i);
+	if
+	:: ce < EM -> bgn = bgn | BIT(i)
+	:: else		/* nobody will ask: fewer states */
+	fi;
 	/* what it had staged and not thrown away is everywhere */
 	v = 1;
 	do
@@ -561,6 +587,7 @@ inline lose()
 	prom[i] = 0;
 	epo[i] = 0;
 	dat[i] = 0;
+	bgn = bgn & ~BIT(i);
 	blank = blank | BIT(i)
 #else
 	lost = lost | BIT(i)
@@ -607,7 +634,7 @@ inline lose()
 	     i = x; ce = a; ready()) \
 	STEP((stage[a] >= 3 && FOLLOWS(x, a) && epo[x] < a && \
 	      IN(mset[a], x) && dat[x] == a && UP(x)), \
-	     epo[x] = a; cmt[a] = cmt[a] | BIT(x)) \
+	     i = x; ce = a; commit()) \
 	STEP((stage[a] == 4 && IN(mset[a], x) && FOLLOWS(x, a) && \
 	      epo[x] == a && UP(x)), i = x; ce = a; activate())
 
@@ -628,6 +655,7 @@ init {
 		:: else -> break
 		od;
 		mset[1] = ALL; srcs[1] = ALL; stage[1] = 4; kk[1] = K;
+		bgn = ALL;
 		clean()
 	}
 end:	do

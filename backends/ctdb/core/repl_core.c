@@ -39,7 +39,6 @@ struct repl_core *repl_core_new(TALLOC_CTX *mem_ctx,
 	}
 	c->conf = *config;
 	c->meta = *meta;
-	c->meta.flags &= REPL_META_FIRST;
 	if (c->meta.voters == 0) {
 		c->meta.voters = config->nodes;
 	}

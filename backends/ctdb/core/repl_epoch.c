@@ -32,8 +32,6 @@ static void deactivate(struct repl_core *c)
 void repl_on_prepare(struct repl_core *c, const struct repl_hdr *h)
 {
 	uint8_t body[REPL_META_LEN];
-	struct repl_meta meta = {};
-	bool began;
 
 	if (h->epoch < c->meta.promised) {
 		repl_send(c, REPL_REFUSE, h->from, h->epoch,
@@ -50,7 +48,6 @@ void repl_on_prepare(struct repl_core *c, const struct repl_hdr *h)
 	if (!(c->up & BIT(h->from))) {
 		return;
 	}
-	began = c->begun != 0 && c->begun == c->meta.epoch;
 	if (h->epoch > c->meta.promised) {
 		c->meta.promised = h->epoch;
 		if (!MUTANT(MUT_PROMISE_VOLATILE)) {
@@ -65,11 +62,7 @@ void repl_on_prepare(struct repl_core *c, const struct repl_hdr *h)
 			deactivate(c);
 		}
 	}
-	meta = c->meta;
-	if (began) {
-		meta.flags |= REPL_META_BEGAN;
-	}
-	repl_meta_push(body, &meta);
+	repl_meta_push(body, &c->meta);
 	repl_send(c, REPL_PROMISE, h->from, h->epoch, 0, 0,
 		  body, sizeof(body), 0);
 }
@@ -277,6 +270,12 @@ void repl_on_commit(struct repl_core *c,
 		c->meta.members = plan->members;
 		c->meta.voters = plan->voters;
 		c->meta.k = plan->k;
+		if (!MUTANT(MUT_BEGAN_KEPT)) {
+			c->meta.flags &= ~REPL_META_BEGAN;
+		}
+		if (MUTANT(MUT_BEGAN_EARLY)) {
+			c->meta.flags |= REPL_META_BEGAN;
+		}
 		if (!MUTANT(MUT_MEMBERS_VOLATILE)) {
 			repl_save_meta(c);
 		}
@@ -298,11 +297,17 @@ void repl_on_activate(struct repl_core *c, const struct repl_hdr *h)
 	}
 }
 
-/* The epoch committed to has begun. */
+/*
+ * The epoch committed to has begun. That is remembered, for a cold start, and
+ * before anything is written: the driver takes no changes while it saves meta.
+ */
 void repl_begin(struct repl_core *c)
 {
+	c->meta.flags |= REPL_META_BEGAN;
+	if (!MUTANT(MUT_MEMBERS_VOLATILE)) {
+		repl_save_meta(c);
+	}
 	c->active = c->att.epoch;
-	c->begun = c->active;
 	c->closed = c->att.plan.generation != c->generation &&
 		!MUTANT(MUT_NO_GATE);
 	c->att = (struct attempt) {};

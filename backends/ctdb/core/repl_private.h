@@ -55,6 +55,8 @@ enum {
 	MUT_SWEEP_PIECE,	/* PURGED when a piece of it is applied */
 	MUT_SWEEP_COPIES,	/* asks only itself and its successors */
 	MUT_DELTA_UNBEGUN,	/* changes only, of an epoch never begun */
+	MUT_BEGAN_EARLY,	/* noted when the epoch is committed to */
+	MUT_BEGAN_KEPT,		/* what was noted of the epoch before stays */
 	MUT_END
 };
 
@@ -177,7 +179,6 @@ struct repl_core {
 	uint64_t gone;			/* have resigned */
 	unsigned int asking;		/* ticks without an answer */
 	uint64_t active;		/* epoch, or 0 */
-	uint64_t begun;			/* the last one that was, or 0 */
 	struct attempt att;
 	struct lead lead;
 

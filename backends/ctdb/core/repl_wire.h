@@ -119,7 +119,7 @@ struct repl_record {
 
 /* repl_meta.flags */
 #define REPL_META_FIRST 1	/* ready for the cluster's first epoch */
-#define REPL_META_BEGAN 2	/* on the wire: its epoch was active there */
+#define REPL_META_BEGAN 2	/* this node saw that its epoch has begun */
 
 /** What a node must remember besides its store; see REPLICATION.md. */
 struct repl_meta {
