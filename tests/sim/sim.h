@@ -84,6 +84,7 @@ struct sim {
 	unsigned int dup;
 	unsigned int max_delay;
 	unsigned int trouble;		/* one in so many steps */
+	bool harsh;			/* power is lost again and again */
 	bool calm;			/* nothing bad happens any more */
 	unsigned int num_lost;
 	uint64_t generation;		/* CTDB's newest */

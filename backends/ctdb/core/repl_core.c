@@ -105,19 +105,21 @@ void repl_want_sync(struct repl_core *c)
 			c->in[i].purge_sync = 2;
 		}
 	}
-	c->sync_for_attempt = c->att.phase == ATT_SYNCING;
+	c->sync_for = c->att.phase == ATT_SYNCING ? c->att.epoch : 0;
 	c->conf.ops->sync(c->conf.private_data);
 }
 
 void repl_synced(struct repl_core *c)
 {
-	bool for_attempt = c->sync_for_attempt;
+	/* one that was begun in an attempt before says nothing of this one */
+	bool for_attempt = c->sync_for != 0 &&
+		(c->sync_for == c->att.epoch || MUTANT(MUT_SYNC_BEFORE));
 
 	if (!c->syncing) {
 		return;
 	}
 	c->syncing = false;
-	c->sync_for_attempt = false;
+	c->sync_for = 0;
 	repl_stream_synced(c);
 	if (for_attempt) {
 		repl_epoch_synced(c);

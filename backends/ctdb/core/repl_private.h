@@ -57,6 +57,7 @@ enum {
 	MUT_DELTA_UNBEGUN,	/* changes only, of an epoch never begun */
 	MUT_BEGAN_EARLY,	/* noted when the epoch is committed to */
 	MUT_BEGAN_KEPT,		/* what was noted of the epoch before stays */
+	MUT_SYNC_BEFORE,	/* READY by a sync of an attempt before */
 	MUT_END
 };
 
@@ -197,7 +198,7 @@ struct repl_core {
 
 	bool syncing;
 	bool want_sync;
-	bool sync_for_attempt;
+	uint64_t sync_for;		/* attempt it ends the reading of */
 
 	struct tombstone *tombs;
 	struct tombstone **tombs_end;

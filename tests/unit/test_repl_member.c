@@ -1,5 +1,5 @@
 /*
- * phstore: replication core: what is remembered of an epoch's beginning
+ * phstore: replication core: what a member says of itself, and its disk
  *
  * SPDX-License-Identifier: LGPL-3.0-or-later
  *
@@ -7,13 +7,15 @@
  * only committed to it; what it said of the epoch before stays with the next;
  * changes are taken, or acks given, before it is remembered; it is forgotten
  * by a restart, and after a cold start all is read for nothing; or less is
- * read although nobody knows that the epoch has begun.
+ * read although nobody knows that the epoch has begun. And: a node says that it
+ * is complete when a sync ends that began before it had read the others.
  *
  * One core; the test is the other two nodes, and its disk.
  *
  * Seen to fail with BEGAN in memory only, written with COMMIT, not taken away
  * by it, written after the node is active, and with a coordinator that asks
- * for changes only, whatever it was told.
+ * for changes only, whatever it was told; and with a sync that counts for
+ * whatever attempt there is when it ends.
  */
 
 #include <setjmp.h>
@@ -42,6 +44,7 @@ struct node {
 	} sent[SENT_MAX];
 	size_t num_sent;
 	bool want_synced;
+	bool slow;		/* its syncs do not end by themselves */
 	uint64_t reached;
 	uint64_t active;
 	bool began_first;	/* it was on disk when changes were taken */
@@ -204,7 +207,7 @@ static void hear(struct node *nd, uint8_t from, uint8_t to,
 	}
 	repl_hdr_push(buf, &hdr);
 	repl_receive(nd->core, buf, hdr.len);
-	if (nd->want_synced) {
+	if (nd->want_synced && !nd->slow) {
 		nd->want_synced = false;
 		repl_synced(nd->core);
 	}
@@ -243,27 +246,37 @@ static bool says_began(struct node *nd, uint64_t epoch)
 	return (meta.flags & REPL_META_BEGAN) != 0;
 }
 
-/* Node 1 in an attempt of node 0, from START to COMMITTED. */
-static void commits(struct node *nd, uint64_t epoch)
+static const struct repl_plan all_read_all = {
+	.members = ALL,
+	.sources = ALL,
+	.voters = ALL,
+	.k = 2,
+	.generation = 4711,
+};
+
+/* Node 1 in an attempt of node 0, from START to its sync. */
+static void reads(struct node *nd, uint64_t epoch)
 {
-	struct repl_plan plan = {
-		.members = ALL,
-		.sources = ALL,
-		.voters = ALL,
-		.k = 2,
-		.generation = 4711,
-	};
-	const uint8_t *ignored = NULL;
 	uint8_t body[REPL_PLAN_LEN];
 	uint8_t empty[4] = {};
-	unsigned int n;
 
-	repl_plan_push(body, &plan);
+	repl_plan_push(body, &all_read_all);
 	hear(nd, 0, 1, REPL_START, epoch, body, sizeof(body));
 	hear(nd, 0, 1, REPL_PULLED, epoch, empty, sizeof(empty));
 	hear(nd, 2, 1, REPL_PULLED, epoch, empty, sizeof(empty));
+}
+
+/* And to COMMITTED. */
+static void commits(struct node *nd, uint64_t epoch)
+{
+	const uint8_t *ignored = NULL;
+	uint8_t body[REPL_PLAN_LEN];
+	unsigned int n;
+
+	reads(nd, epoch);
 	n = said(nd, REPL_READY, &ignored);
 	assert_int_equal(n, 1);
+	repl_plan_push(body, &all_read_all);
 	hear(nd, 0, 1, REPL_COMMIT, epoch, body, sizeof(body));
 	n = said(nd, REPL_COMMITTED, &ignored);
 	assert_int_equal(n, 1);
@@ -348,6 +361,36 @@ static void test_item(void **state)
 	TALLOC_FREE(nd.core);
 }
 
+/* Its disk is slow, and the coordinator begins again meanwhile. */
+static void test_sync_before(void **state)
+{
+	struct node nd = {};
+	const uint8_t *ignored = NULL;
+	unsigned int n;
+
+	(void)state;
+	begin(&nd, 1);
+	nd.slow = true;
+	(void)says_began(&nd, FIRST_EPOCH);
+	reads(&nd, FIRST_EPOCH);
+	assert_true(nd.want_synced);
+	(void)says_began(&nd, FIRST_EPOCH + 256);
+	reads(&nd, FIRST_EPOCH + 256);
+	/* that one was begun before the others were read again */
+	nd.want_synced = false;
+	repl_synced(nd.core);
+	n = said(&nd, REPL_READY, &ignored);
+	assert_int_equal(n, 0);
+	assert_int_equal(nd.disk.data, 0);
+	assert_true(nd.want_synced);
+	nd.want_synced = false;
+	repl_synced(nd.core);
+	n = said(&nd, REPL_READY, &ignored);
+	assert_int_equal(n, 1);
+	assert_int_equal(nd.disk.data, FIRST_EPOCH + 256);
+	TALLOC_FREE(nd.core);
+}
+
 /* The base that node 0 chooses when these have the last epoch, and BEGAN. */
 static uint64_t base_for(uint64_t epoch_on, uint64_t began_on)
 {
@@ -415,6 +458,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_member),
 		cmocka_unit_test(test_item),
+		cmocka_unit_test(test_sync_before),
 		cmocka_unit_test(test_coordinator),
 	};
 
