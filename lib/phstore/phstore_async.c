@@ -282,7 +282,7 @@ static int channel_guard_destructor(struct channel_guard *g)
 {
 	struct waiter_channel *c = g->channel;
 	/* after a fork the mutex may be in any state, and no thread looks */
-	bool ours = c->pid == getpid();
+	bool ours = c->pid == tevent_cached_getpid();
 
 	/* the event context dies before the store: nobody reads any more */
 	if (ours) {
@@ -318,7 +318,7 @@ static struct waiter_channel *channel_get(struct phstore *store,
 		return NULL;
 	}
 	c->waiter = w;
-	c->pid = getpid();
+	c->pid = tevent_cached_getpid();
 	c->ev = ev;
 	c->efd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->efd == -1) {
@@ -371,7 +371,7 @@ static void barrier_fallback(struct tevent_context *ev,
 	for (s = c->reqs; s != NULL; s = s->next) {
 		lsn = s->lsn > lsn ? s->lsn : lsn;
 	}
-	if (lsn == 0 || c->pid != getpid()) {
+	if (lsn == 0 || c->pid != tevent_cached_getpid()) {
 		return;
 	}
 	if (!c->waiter->store->ops->is_synced(c->waiter->store, lsn)) {
@@ -558,7 +558,7 @@ static void barrier_channel_handler(struct tevent_context *ev,
 	(void)ev;
 	(void)flags;
 
-	if (c->pid != getpid()) {
+	if (c->pid != tevent_cached_getpid()) {
 		/* inherited by fork; the bytes are the parent's to read */
 		if (fde == c->notify_fde) {
 			c->notify_fde = NULL;

@@ -31,18 +31,26 @@ struct phstore_txn_op {
 
 /*
  * A transaction being built: buf is the frame to be, 40 bytes left free for
- * the header, the operations pushed behind it.
+ * the header, the operations pushed behind it. Most have one or two small
+ * operations: those need no memory but the transaction's own.
  */
+#define PHSTORE_TXN_OPS_OWN 2
+#define PHSTORE_TXN_BUF_OWN 1536
+
 struct phstore_txn {
 	struct phstore *store;
-	uint8_t *buf;		/* talloc child */
+	uint8_t *buf;		/* own_buf or a talloc child */
 	size_t len;		/* bytes used */
-	size_t size;		/* bytes allocated */
-	struct phstore_txn_op *ops;	/* talloc child */
+	size_t size;		/* of buf */
+	struct phstore_txn_op *ops;	/* own_ops or a talloc child */
 	uint16_t num_ops;
+	uint16_t max_ops;	/* of ops */
 	enum phstore_class durability;	/* the strongest in it */
 	bool staged;
 	bool is_copy;		/* from elsewhere: not gated, not shipped */
+	/* from here on not zeroed */
+	struct phstore_txn_op own_ops[PHSTORE_TXN_OPS_OWN];
+	uint8_t own_buf[PHSTORE_TXN_BUF_OWN];
 };
 
 /* What an event loop that waits for an LSN has to do. */

@@ -30,7 +30,7 @@ uint64_t phstore_now_ns(void)
 
 void phstore_check_fork(struct phstore *store)
 {
-	pid_t pid = getpid();
+	pid_t pid = tevent_cached_getpid();
 
 	if (store->pid == pid) {
 		return;
@@ -94,7 +94,7 @@ static const struct phstore_backend_ops *backend_find(const char *name,
 
 static int store_destructor(struct phstore *store)
 {
-	if (store->pid != getpid()) {
+	if (store->pid != tevent_cached_getpid()) {
 		/* inherited by fork: the threads are the parent's */
 		phstore_waiter_forget(store);
 		return 0;
@@ -130,7 +130,7 @@ enum phstore_err phstore_open(TALLOC_CTX *mem_ctx,
 				   "unknown backend \"%s\"", opts->backend);
 		goto fail;
 	}
-	store->pid = getpid();
+	store->pid = tevent_cached_getpid();
 	store->read_only = opts->flags & PHSTORE_OPEN_RDONLY;
 	store->become_owner = opts->become_owner;
 	store->unbecome_owner = opts->unbecome_owner;

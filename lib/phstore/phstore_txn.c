@@ -18,19 +18,25 @@ struct phstore_txn *phstore_txn_new(TALLOC_CTX *mem_ctx,
 {
 	struct phstore_txn *txn = NULL;
 
-	txn = talloc_zero(mem_ctx, struct phstore_txn);
+	txn = talloc(mem_ctx, struct phstore_txn);
 	if (txn == NULL) {
 		return NULL;
 	}
+	memset(txn, 0, offsetof(struct phstore_txn, own_ops));
 	txn->store = store;
 	txn->len = PHSTORE_FRAME_HDR;
+	txn->buf = txn->own_buf;
+	txn->size = sizeof(txn->own_buf);
+	txn->ops = txn->own_ops;
+	txn->max_ops = PHSTORE_TXN_OPS_OWN;
 	return txn;
 }
 
 static enum phstore_err txn_reserve(struct phstore_txn *txn, size_t len)
 {
 	size_t want = txn->len + len + PHSTORE_FRAME_ALIGN;
-	size_t size = txn->size != 0 ? txn->size : 1024;
+	size_t size = txn->size;
+	bool is_own = txn->buf == txn->own_buf;
 	uint8_t *buf = NULL;
 
 	if (want > PHSTORE_FRAME_MAX) {
@@ -44,12 +50,40 @@ static enum phstore_err txn_reserve(struct phstore_txn *txn, size_t len)
 	while (size < want) {
 		size *= 2;
 	}
-	buf = talloc_realloc(txn, txn->buf, uint8_t, size);
+	buf = talloc_realloc(txn, is_own ? NULL : txn->buf, uint8_t, size);
 	if (buf == NULL) {
 		return phstore_fail(PHSTORE_ERR_NO_MEMORY, "out of memory");
 	}
+	if (is_own) {
+		memcpy(buf, txn->own_buf, txn->len);
+	}
 	txn->buf = buf;
 	txn->size = size;
+	return PHSTORE_OK;
+}
+
+/* Room for one operation more. */
+static enum phstore_err txn_reserve_op(struct phstore_txn *txn)
+{
+	bool is_own = txn->ops == txn->own_ops;
+	uint16_t max_ops = txn->max_ops;
+	struct phstore_txn_op *ops = NULL;
+
+	if (txn->num_ops < max_ops) {
+		return PHSTORE_OK;
+	}
+	max_ops = max_ops > PHSTORE_TXN_OPS_MAX / 2 ? PHSTORE_TXN_OPS_MAX :
+						      max_ops * 2;
+	ops = talloc_realloc(txn, is_own ? NULL : txn->ops,
+			     struct phstore_txn_op, max_ops);
+	if (ops == NULL) {
+		return phstore_fail(PHSTORE_ERR_NO_MEMORY, "out of memory");
+	}
+	if (is_own) {
+		memcpy(ops, txn->own_ops, sizeof(txn->own_ops));
+	}
+	txn->ops = ops;
+	txn->max_ops = max_ops;
 	return PHSTORE_OK;
 }
 
@@ -103,7 +137,6 @@ static enum phstore_err txn_add(struct phstore_txn *txn,
 	static const struct phstore_op_options defaults = {
 		.durability = PHSTORE_CLASS_SYNC,
 	};
-	struct phstore_txn_op *ops = NULL;
 	struct phstore_frame_op op = {};
 	enum phstore_err err;
 
@@ -138,13 +171,11 @@ static enum phstore_err txn_add(struct phstore_txn *txn,
 	if (err != PHSTORE_OK) {
 		return err;
 	}
-	ops = talloc_realloc(txn, txn->ops, struct phstore_txn_op,
-			     txn->num_ops + 1);
-	if (ops == NULL) {
-		return phstore_fail(PHSTORE_ERR_NO_MEMORY, "out of memory");
+	err = txn_reserve_op(txn);
+	if (err != PHSTORE_OK) {
+		return err;
 	}
-	txn->ops = ops;
-	ops[txn->num_ops] = (struct phstore_txn_op) {
+	txn->ops[txn->num_ops] = (struct phstore_txn_op) {
 		.ofs = txn->len,
 		.auto_version = opts->version.epoch == 0 &&
 				opts->version.seq == 0,

@@ -116,7 +116,7 @@ static void inflight_claim(pid_t pid)
 
 static struct inflight_slot *inflight_mine(void)
 {
-	pid_t pid = getpid();
+	pid_t pid = tevent_cached_getpid();
 
 	if (inflight.map == NULL) {
 		return NULL;
@@ -167,7 +167,9 @@ void dbwrap_phstore_inflight_end(void)
 		/* it goes on */
 		return;
 	}
-	if (inflight.mine != NULL && inflight.mine_pid == getpid()) {
+	if (inflight.mine != NULL &&
+	    inflight.mine_pid == tevent_cached_getpid())
+	{
 		atomic_store(&inflight.mine->db, 0);
 		inflight.mine->number_open_id = 0;
 	}

@@ -99,8 +99,8 @@ void phstore_smb2_dispatch(struct smbd_smb2_request *req)
 	if (progress == NULL) {
 		return;
 	}
-	if (fatal_set != getpid()) {
-		fatal_set = getpid();
+	if (fatal_set != tevent_cached_getpid()) {
+		fatal_set = tevent_cached_getpid();
 		dbwrap_phstore_set_fatal(phstore_smbd_fatal);
 	}
 	if (!req->phstore.started) {
