@@ -383,7 +383,8 @@ enum phstore_err local_stage(struct phstore *store,
 enum phstore_err local_room(struct phstore *store, size_t bytes);
 /*
  * Write a frame with its operations in place; append mutex held. `old` is, for
- * a single operation, what the index has of its key, as above.
+ * each operation, what the index has of its key, as above, or NULL: it is
+ * looked up. No two operations may have one key then.
  */
 enum phstore_err local_append_frame(struct local_store *ls,
 				    uint8_t *buf,

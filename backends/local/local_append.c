@@ -311,11 +311,15 @@ enum phstore_err local_append_frame(struct local_store *ls,
 		.epoch = sh->super.epoch,
 	};
 	/* else its keys are in the index already */
-	bool new_keys = num_ops > 0 && (old == NULL || old->end_lsn == 0);
+	bool new_keys = num_ops > 0 && old == NULL;
 	size_t ofs = PHSTORE_FRAME_HDR;
 	enum phstore_err err;
 	uint16_t i;
 	int fd, ret, saved_errno;
+
+	for (i = 0; old != NULL && i < num_ops; i++) {
+		new_keys = new_keys || old[i].end_lsn == 0;
+	}
 
 	hdr.len = (ops_end + PHSTORE_FRAME_ALIGN - 1) &
 		  ~(size_t)(PHSTORE_FRAME_ALIGN - 1);
@@ -352,7 +356,7 @@ enum phstore_err local_append_frame(struct local_store *ls,
 			struct local_entry e = {};
 
 			if (old != NULL) {
-				e = *old;
+				e = old[i];
 			} else {
 				(void)local_index_get(
 					ls, op.table, op.table_len,
@@ -391,7 +395,8 @@ enum phstore_err local_append_frame(struct local_store *ls,
 
 		(void)phstore_op_pull(buf + ofs, hdr.len - ofs, ofs, &op);
 		/* a failure marks the index for a rebuild by the next */
-		(void)local_index_apply(ls, hdr.lsn, hdr.len, type, &op, old);
+		(void)local_index_apply(ls, hdr.lsn, hdr.len, type, &op,
+					old != NULL ? &old[i] : NULL);
 		PHSTORE_TEST_POINT("append: indexed");
 		ofs += op.len;
 	}
@@ -425,6 +430,9 @@ static bool changed_before(const struct phstore_txn *txn,
 	return false;
 }
 
+/* What so few operations find in the index is not looked up again. */
+#define STAGE_OLD_MAX 4
+
 enum phstore_err local_stage(struct phstore *store,
 			     struct phstore_txn *txn,
 			     uint64_t *lsn)
@@ -436,6 +444,8 @@ enum phstore_err local_stage(struct phstore *store,
 	uint16_t kept = 0;
 	uint64_t covered = 0;
 	struct local_entry e = {};
+	struct local_entry old[STAGE_OLD_MAX];
+	bool old_known = true;
 	enum phstore_err err;
 	bool sink = local_has_sink(ls);
 	uint16_t i;
@@ -481,6 +491,11 @@ enum phstore_err local_stage(struct phstore *store,
 			phstore_op_set_version(p, v);
 		}
 		use_reserve = use_reserve && top->use_reserve;
+		old_known = old_known && kept < STAGE_OLD_MAX &&
+			    !changed_before(txn, to, &op);
+		if (old_known) {
+			old[kept] = e;
+		}
 		if (top->ofs != to) {
 			memmove(txn->buf + to, p, op.len);
 			top->ofs = to;
@@ -503,7 +518,7 @@ enum phstore_err local_stage(struct phstore *store,
 				 txn->is_copy ? PHSTORE_FRAME_COPY :
 						PHSTORE_FRAME_TXN,
 				 use_reserve,
-				 txn->num_ops == 1 ? &e : NULL, lsn);
+				 old_known ? old : NULL, lsn);
 	if (err != PHSTORE_OK) {
 		goto done;
 	}
