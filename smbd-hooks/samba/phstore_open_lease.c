@@ -71,10 +71,41 @@ bool phstore_open_lease_append(TALLOC_CTX *mem_ctx,
 	return data_blob_append(mem_ctx, blob, buf, sizeof(buf));
 }
 
+/* The lease that was granted last, and is new in leases.tdb. */
+static struct {
+	const struct files_struct *fsp;
+	struct smb2_lease lease;
+} phstore_open_lease_new;
+
+void phstore_open_lease_granted(const struct files_struct *fsp)
+{
+	phstore_open_lease_new.fsp = fsp;
+	phstore_open_lease_new.lease = fsp->lease->lease;
+}
+
+/*
+ * Is it that one, with nothing that happened to it since? Then leases.tdb has
+ * what is in memory. Asked once.
+ */
+static bool phstore_open_lease_is_new(const struct files_struct *fsp)
+{
+	const struct smb2_lease *was = &phstore_open_lease_new.lease;
+	const struct smb2_lease *is = &fsp->lease->lease;
+	bool same_fsp = fsp == phstore_open_lease_new.fsp;
+
+	phstore_open_lease_new.fsp = NULL;
+	return same_fsp && fsp->lease->ref_count == 1 &&
+	       smb2_lease_key_equal(&was->lease_key, &is->lease_key) &&
+	       (is->lease_flags & SMB2_LEASE_FLAG_BREAK_IN_PROGRESS) == 0 &&
+	       was->lease_state == is->lease_state &&
+	       was->lease_epoch == is->lease_epoch;
+}
+
 static bool phstore_open_lease_of(struct files_struct *fsp,
 				  struct phstore_lease_value *lease)
 {
 	NTSTATUS status;
+	bool is_new;
 
 	*lease = (struct phstore_lease_value) {};
 	if (fsp->oplock_type != LEASE_OPLOCK || fsp->lease == NULL) {
@@ -83,6 +114,12 @@ static bool phstore_open_lease_of(struct files_struct *fsp,
 	lease->key[0] = fsp->lease->lease.lease_key.data[0];
 	lease->key[1] = fsp->lease->lease.lease_key.data[1];
 	lease->version = fsp->lease->lease.lease_version;
+	is_new = phstore_open_lease_is_new(fsp);
+	if (is_new) {
+		lease->state = fsp->lease->lease.lease_state;
+		lease->epoch = fsp->lease->lease.lease_epoch;
+		return true;
+	}
 	status = leases_db_get(fsp_client_guid(fsp),
 			       &fsp->lease->lease.lease_key,
 			       &fsp->file_id,

@@ -27,6 +27,9 @@ bool phstore_open_lease_append(TALLOC_CTX *mem_ctx,
 			       const struct smbXsrv_open_global *global,
 			       DATA_BLOB *blob);
 
+/** @brief fsp's lease is new, leases.tdb did not have it. */
+void phstore_open_lease_granted(const struct files_struct *fsp);
+
 /** @brief The open is stored next: with the lease it has now. */
 void phstore_open_lease_note(struct smbXsrv_open *op,
 			     struct files_struct *fsp);
