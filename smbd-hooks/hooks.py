@@ -34,6 +34,7 @@ HOOKS = [
                             lib/dbwrap/dbwrap_phstore_store.c
                             lib/dbwrap/dbwrap_phstore_inflight.c
                             lib/dbwrap/dbwrap_phstore_number.c
+                            lib/dbwrap/dbwrap_phstore_closing.c
                             lib/dbwrap/dbwrap_phstore_recover.c
                             lib/dbwrap/dbwrap_phstore_gate.c
                             lib/dbwrap/dbwrap_phstore_kept.c
@@ -386,6 +387,18 @@ static void phstore_close_lease(struct share_mode_lock *lck,
 	}
 
 """, scope="function close_share_mode_lock_prepare"),
+
+    # One transaction: the entry goes, and the open
+    hook("close-entry", "source3/smbd/close.c",
+         "before", "ok = del_share_mode(lck, fsp);",
+         "		phstore_open_close_entry(fsp);",
+         scope="function close_share_mode_lock_prepare"),
+
+    hook("close-cleanup-entry", "source3/smbd/close.c",
+         "before", "ok = del_share_mode(lck, fsp);", """
+	/* the locks are gone, or the file */
+	phstore_open_close_entry(fsp);
+""", scope="function close_share_mode_lock_cleanup"),
 
     hook("close-lease-last", "source3/smbd/close.c",
          "after", "ok = del_share_mode(lck, fsp);",
@@ -915,6 +928,15 @@ void phstore_leases_db_take(const struct GUID *client_guid,
     hook("open-lease-create-include", "source3/smbd/smb2_create.c",
          "after", '#include "smbd/smbXsrv_open.h"',
          '#include "smbd/phstore_open_lease.h"'),
+
+    hook("open-lease-granted-include", "source3/smbd/open.c",
+         "after", '#include "smbd/smbd.h"',
+         '#include "smbd/phstore_open_lease.h"'),
+
+    hook("open-lease-granted", "source3/smbd/open.c",
+         "before", "status = leases_db_add(client_guid,",
+         "	phstore_open_lease_granted(fsp);",
+         scope="function grant_new_fsp_lease"),
 
     hook("open-lease-note", "source3/smbd/smb2_create.c",
          "before", "status = smbXsrv_open_update(state->op);",

@@ -421,6 +421,7 @@ static NTSTATUS db_phstore_do_delete(struct db_record *rec)
 	struct db_phstore_ctx *ctx = prec->ctx;
 	bool staged = rec->flags.persistent;
 	NTSTATUS status;
+	bool is_gone;
 
 	/*
 	 * Who clears up after a dead smbd looks into the store as well: it
@@ -430,7 +431,8 @@ static NTSTATUS db_phstore_do_delete(struct db_record *rec)
 		staged = !dbwrap_phstore_serves_client();
 	}
 
-	if (staged) {
+	is_gone = dbwrap_phstore_closing_end(ctx, rec->key);
+	if (staged && !is_gone) {
 		enum phstore_err err;
 
 		err = dbwrap_phstore_removal(ctx, rec->key, prec->kept);

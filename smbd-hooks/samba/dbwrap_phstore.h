@@ -10,6 +10,8 @@
 #include "lib/dbwrap/dbwrap.h"
 #include "lib/phstore/phstore.h"
 
+struct file_id;
+
 /**
  * What this process has asked of the store so far.
  *
@@ -105,6 +107,16 @@ void dbwrap_phstore_number_stage(void);
 
 /** @brief It has ended. True: the number is stored, with the lock. */
 bool dbwrap_phstore_number_end(void);
+
+/**
+ * @brief A CLOSE is about to remove this open's share mode entry.
+ *
+ * The next that is staged of the file's record has the open's removal from the
+ * store in its transaction.
+ */
+void dbwrap_phstore_closing_begin(uint32_t open_id,
+				  const struct file_id *file,
+				  bool is_persistent);
 
 /**
  * @brief Is this database one of ours?

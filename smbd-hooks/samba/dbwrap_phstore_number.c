@@ -259,6 +259,8 @@ enum phstore_err dbwrap_phstore_number_join(const struct db_phstore_ctx *ctx,
 	err = phstore_txn_put(txn, current.opens->table, key, val, &opts);
 	if (err == PHSTORE_OK) {
 		current.state = NUMBER_JOINED;
+	}
+	if (current.number->bucket != PHSTORE_NUMBER_CLOSED) {
 		/* this is the last the request stages */
 		dbwrap_phstore_more(false);
 	}

@@ -40,6 +40,8 @@ struct db_phstore_ctx {
 	bool put_must_work;
 	/* byte-range locks */
 	bool is_locks;
+	/* share modes */
+	bool is_shares;
 	/* smbXsrv_open_global */
 	bool is_opens;
 	/* the durable form of a value is built here */
@@ -225,6 +227,21 @@ bool dbwrap_phstore_number_is_held(void);
 void dbwrap_phstore_number_unlock(NTSTATUS status);
 /* The database of opens of this process, NULL: it is gone */
 void dbwrap_phstore_number_opens(struct db_phstore_ctx *opens);
+
+/* dbwrap_phstore_closing.c */
+
+/* A record of locking.tdb is being staged: the open goes with it. */
+enum phstore_err dbwrap_phstore_closing_join(const struct db_phstore_ctx *ctx,
+					     TDB_DATA key,
+					     struct phstore_txn *txn);
+void dbwrap_phstore_closing_staged(enum phstore_err err, uint64_t lsn);
+/* The record of an open is being staged, for another reason. */
+void dbwrap_phstore_closing_changed(const struct db_phstore_ctx *ctx);
+/* It is about to be removed. True: from the store it was, already. */
+bool dbwrap_phstore_closing_end(const struct db_phstore_ctx *ctx,
+				TDB_DATA key);
+/* The database of opens of this process, NULL: it is gone */
+void dbwrap_phstore_closing_opens(struct db_phstore_ctx *opens);
 
 /* dbwrap_phstore_recover.c */
 

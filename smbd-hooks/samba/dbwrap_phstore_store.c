@@ -184,6 +184,7 @@ static int db_phstore_ctx_destructor(struct db_phstore_ctx *ctx)
 	dbwrap_phstore_inflight_remove(ctx->inflight_idx);
 	if (ctx->is_opens) {
 		dbwrap_phstore_number_opens(NULL);
+		dbwrap_phstore_closing_opens(NULL);
 	}
 	return 0;
 }
@@ -209,12 +210,14 @@ struct db_phstore_ctx *db_phstore_ctx_new(TALLOC_CTX *mem_ctx,
 	 * count of its own locks and panics later.
 	 */
 	ctx->is_locks = strequal(ctx->table, "brlock");
-	ctx->put_must_work = ctx->is_locks || strequal(ctx->table, "locking");
+	ctx->is_shares = strequal(ctx->table, "locking");
+	ctx->put_must_work = ctx->is_locks || ctx->is_shares;
 	ctx->is_opens = strequal(ctx->table, "smbXsrv_open_global");
 	ctx->is_last = ctx->is_opens || ctx->is_locks;
 	ctx->pad = ctx->is_opens ? DB_PHSTORE_PAD_OPEN : DB_PHSTORE_PAD;
 	if (ctx->is_opens) {
 		dbwrap_phstore_number_opens(ctx);
+		dbwrap_phstore_closing_opens(ctx);
 	}
 	talloc_set_destructor(ctx, db_phstore_ctx_destructor);
 	return ctx;
@@ -321,7 +324,7 @@ static void db_phstore_at_exit(void)
 {
 	struct phstore *store = global.progress.store;
 
-	if (store == NULL || global.opener != getpid()) {
+	if (store == NULL || global.opener != tevent_cached_getpid()) {
 		return;
 	}
 	global.progress.store = NULL;
@@ -426,7 +429,7 @@ struct phstore *dbwrap_phstore_store(bool rdonly)
 			atexit(db_phstore_at_exit);
 		}
 	}
-	global.opener = getpid();
+	global.opener = tevent_cached_getpid();
 	TALLOC_FREE(def_path);
 	return store;
 }
@@ -444,13 +447,14 @@ void dbwrap_phstore_more(bool more)
 void dbwrap_phstore_set_fatal(void (*fn)(const char *reason))
 {
 	global.fatal_fn = fn;
-	global.fatal_pid = getpid();
+	global.fatal_pid = tevent_cached_getpid();
 }
 
 /* Is this one client's smbd, not the scavenger, the parent or a tool? */
 bool dbwrap_phstore_serves_client(void)
 {
-	return global.fatal_fn != NULL && global.fatal_pid == getpid();
+	return global.fatal_fn != NULL &&
+	       global.fatal_pid == tevent_cached_getpid();
 }
 
 bool dbwrap_phstore_is_rdonly(void)
@@ -462,7 +466,8 @@ bool dbwrap_phstore_is_helper(void)
 {
 	bool serves = dbwrap_phstore_serves_client();
 
-	return !serves && global.opener != 0 && global.opener != getpid();
+	return !serves && global.opener != 0 &&
+	       global.opener != tevent_cached_getpid();
 }
 
 NTSTATUS dbwrap_phstore_map_err(enum phstore_err err)
@@ -681,6 +686,7 @@ enum phstore_err dbwrap_phstore_stage_version(
 	enum phstore_err err;
 	uint64_t lsn = 0;
 
+	dbwrap_phstore_closing_changed(ctx);
 	if (version != NULL) {
 		bool is_held;
 
@@ -717,13 +723,16 @@ enum phstore_err dbwrap_phstore_stage_version(
 	if (err != PHSTORE_OK) {
 		goto done;
 	}
-	err = phstore_stage(txn, &lsn);
-	dbwrap_phstore_number_staged(err, lsn);
+	err = dbwrap_phstore_closing_join(ctx, key, txn);
 	if (err != PHSTORE_OK) {
 		goto done;
 	}
-
-	dbwrap_phstore_staged(ctx, lsn);
+	err = phstore_stage(txn, &lsn);
+	dbwrap_phstore_number_staged(err, lsn);
+	if (err == PHSTORE_OK) {
+		dbwrap_phstore_staged(ctx, lsn);
+	}
+	dbwrap_phstore_closing_staged(err, lsn);
 done:
 	talloc_free(txn);
 	return err;

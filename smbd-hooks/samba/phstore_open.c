@@ -356,6 +356,7 @@ static struct {
 	const struct smbXsrv_open *op;
 	bool durable;
 	bool persistent;
+	bool outlives;
 } phstore_open_closing;
 
 static NTSTATUS phstore_open_closed(struct db_record *rec,
@@ -404,6 +405,7 @@ void phstore_open_close_was(const struct smbXsrv_open *op)
 	phstore_open_closing.op = op;
 	phstore_open_closing.durable = op->global->durable;
 	phstore_open_closing.persistent = op->global->persistent;
+	phstore_open_closing.outlives = phstore_open_outlives(op->global);
 
 	/* if it is not gone before it is asked for: a collision, as any */
 	if (lp_clustering() && num < PHSTORE_OPEN_IDS &&
@@ -434,12 +436,29 @@ void phstore_open_close_begin(struct files_struct *fsp)
 	};
 	dbwrap_phstore_number_begin(&number);
 	dbwrap_phstore_number_granted();
+	/* the share mode entry, with the open */
+	dbwrap_phstore_more(!lp_clustering());
 }
 
 void phstore_open_close_end(void)
 {
 	(void)dbwrap_phstore_number_end();
+}
+
+void phstore_open_close_entry(struct files_struct *fsp)
+{
+	struct smbXsrv_open *op = fsp->op;
+
+	/* durable: taken from it before, or this is no CLOSE of a file */
+	if (op == NULL || op != phstore_open_closing.op ||
+	    op->global->durable || !phstore_open_closing.outlives)
+	{
+		return;
+	}
 	phstore_open_closing.op = NULL;
+	dbwrap_phstore_closing_begin(op->global->open_global_id,
+				     &fsp->file_id,
+				     phstore_open_closing.persistent);
 }
 
 static void phstore_open_set_number_fn(struct db_record *rec,

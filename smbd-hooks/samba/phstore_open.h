@@ -96,6 +96,9 @@ void phstore_open_close_was(const struct smbXsrv_open *op);
 void phstore_open_close_begin(struct files_struct *fsp);
 void phstore_open_close_end(void);
 
+/** @brief Its share mode entry is removed next: the open goes with it. */
+void phstore_open_close_entry(struct files_struct *fsp);
+
 /** @brief An id for a new open that this process had before, 0: none. */
 uint32_t phstore_open_id_again(void);
 
