@@ -19,9 +19,12 @@
 #define DB_PHSTORE_HDR_LEN 16
 /*
  * Values in the volatile database are a multiple of this, with the header.
- * Opens are larger: about 300 bytes at first, 700 once they are persistent.
+ * Opens are larger: about 300 bytes at first, 700 once they are persistent;
+ * in their database are those of the replay cache, too, of about 60 bytes that
+ * never grow.
  */
 #define DB_PHSTORE_PAD 512
+#define DB_PHSTORE_PAD_SMALL 128
 #define DB_PHSTORE_PAD_OPEN 1024
 
 struct db_phstore_ctx {

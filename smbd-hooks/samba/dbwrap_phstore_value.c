@@ -66,6 +66,7 @@ NTSTATUS db_phstore_base_storev(const struct db_phstore_ctx *ctx,
 	uint8_t hdr[DB_PHSTORE_HDR_LEN];
 	TDB_DATA all[num_dbufs + 2];
 	size_t full = sizeof(hdr);
+	size_t unit = ctx->pad;
 	size_t pad;
 	int i;
 
@@ -75,7 +76,10 @@ NTSTATUS db_phstore_base_storev(const struct db_phstore_ctx *ctx,
 		all[i + 1] = dbufs[i];
 		full += dbufs[i].dsize;
 	}
-	pad = (ctx->pad - full % ctx->pad) % ctx->pad;
+	if (full <= DB_PHSTORE_PAD_SMALL) {
+		unit = DB_PHSTORE_PAD_SMALL;
+	}
+	pad = (unit - full % unit) % unit;
 	SIVAL(hdr, 8, pad);
 	all[num_dbufs + 1] = (TDB_DATA) {
 		.dptr = discard_const_p(uint8_t, zeros),
