@@ -8,14 +8,16 @@
  * changes are taken, or acks given, before it is remembered; it is forgotten
  * by a restart, and after a cold start all is read for nothing; or less is
  * read although nobody knows that the epoch has begun. And: a node says that it
- * is complete when a sync ends that began before it had read the others.
+ * is complete when a sync ends that began before it had read the others; and
+ * one that was emptied takes what a damaged store has for all there is.
  *
  * One core; the test is the other two nodes, and its disk.
  *
  * Seen to fail with BEGAN in memory only, written with COMMIT, not taken away
  * by it, written after the node is active, and with a coordinator that asks
  * for changes only, whatever it was told; and with a sync that counts for
- * whatever attempt there is when it ends.
+ * whatever attempt there is when it ends; and with a damaged store that does
+ * not say so, or is not understood.
  */
 
 #include <setjmp.h>
@@ -45,6 +47,7 @@ struct node {
 	size_t num_sent;
 	bool want_synced;
 	bool slow;		/* its syncs do not end by themselves */
+	bool damaged;		/* its store */
 	uint64_t reached;
 	uint64_t active;
 	bool began_first;	/* it was on disk when changes were taken */
@@ -172,6 +175,7 @@ static void begin(struct node *nd, uint8_t self)
 		.cluster = 1,
 		.sweep_ticks = 10,
 		.sweep_piece = 1,
+		.pull_all = nd->damaged,
 		.ops = &test_ops,
 		.private_data = nd,
 	};
@@ -185,17 +189,16 @@ static void begin(struct node *nd, uint8_t self)
 	repl_membership(nd->core, ALL, 4711);
 }
 
-static void hear(struct node *nd, uint8_t from, uint8_t to,
-		 enum repl_type type, uint64_t epoch, const uint8_t *body,
-		 size_t body_len)
+static void hear_flags(struct node *nd, uint8_t from, uint8_t to,
+		       enum repl_type type, uint64_t epoch,
+		       const uint8_t *body, size_t body_len, uint8_t flags)
 {
 	uint8_t buf[REPL_HDR + REPL_PLAN_LEN];
 	struct repl_hdr hdr = {
 		.len = REPL_HDR + body_len,
 		.version = REPL_PROTOCOL,
 		.type = type,
-		/* PULLED: that was all */
-		.flags = type == REPL_PULLED ? 1 : 0,
+		.flags = flags,
 		.from = from,
 		.to = to,
 		.cluster = 1,
@@ -211,6 +214,15 @@ static void hear(struct node *nd, uint8_t from, uint8_t to,
 		nd->want_synced = false;
 		repl_synced(nd->core);
 	}
+}
+
+static void hear(struct node *nd, uint8_t from, uint8_t to,
+		 enum repl_type type, uint64_t epoch, const uint8_t *body,
+		 size_t body_len)
+{
+	/* PULLED: that was all */
+	hear_flags(nd, from, to, type, epoch, body, body_len,
+		   type == REPL_PULLED ? 1 : 0);
 }
 
 /* Number of messages of this type; the last one's body. */
@@ -391,6 +403,60 @@ static void test_sync_before(void **state)
 	TALLOC_FREE(nd.core);
 }
 
+/* From which epoch on node 1, emptied, reads the second of its sources. */
+static uint64_t second_read(uint8_t first_flags)
+{
+	struct node nd = {};
+	struct repl_plan plan = all_read_all;
+	uint8_t body[REPL_PLAN_LEN];
+	uint8_t empty[4] = {};
+	const struct repl_hdr *last = NULL;
+
+	begin(&nd, 1);
+	(void)says_began(&nd, FIRST_EPOCH);
+	plan.sources = 5;
+	plan.base = FIRST_EPOCH - 256;
+	repl_plan_push(body, &plan);
+	hear(&nd, 0, 1, REPL_START, FIRST_EPOCH, body, sizeof(body));
+	last = &nd.sent[nd.num_sent - 1].hdr;
+	assert_int_equal(last->type, REPL_PULL);
+	assert_int_equal(last->to, 0);
+	assert_int_equal(last->arg1, 0);
+	hear_flags(&nd, 0, 1, REPL_PULLED, FIRST_EPOCH, empty, sizeof(empty),
+		   first_flags);
+	last = &nd.sent[nd.num_sent - 1].hdr;
+	assert_int_equal(last->type, REPL_PULL);
+	assert_int_equal(last->to, 2);
+	TALLOC_FREE(nd.core);
+	return last->arg1;
+}
+
+static void test_damaged(void **state)
+{
+	struct node nd = { .damaged = true };
+	const struct repl_hdr *last = NULL;
+	uint64_t from;
+
+	(void)state;
+	from = second_read(1);
+	assert_int_equal(from, FIRST_EPOCH - 256);
+	from = second_read(1 | 2);
+	assert_int_equal(from, 0);
+	begin(&nd, 1);
+	(void)says_began(&nd, FIRST_EPOCH);
+	hear(&nd, 2, 1, REPL_PULL, FIRST_EPOCH, NULL, 0);
+	last = &nd.sent[nd.num_sent - 1].hdr;
+	assert_int_equal(last->type, REPL_PULLED);
+	assert_int_equal(last->flags, 1 | 2);
+	nd.damaged = false;
+	begin(&nd, 1);
+	(void)says_began(&nd, FIRST_EPOCH + 256);
+	hear(&nd, 2, 1, REPL_PULL, FIRST_EPOCH + 256, NULL, 0);
+	last = &nd.sent[nd.num_sent - 1].hdr;
+	assert_int_equal(last->flags, 1);
+	TALLOC_FREE(nd.core);
+}
+
 /* The base that node 0 chooses when these have the last epoch, and BEGAN. */
 static uint64_t base_for(uint64_t epoch_on, uint64_t began_on)
 {
@@ -459,6 +525,7 @@ int main(void)
 		cmocka_unit_test(test_member),
 		cmocka_unit_test(test_item),
 		cmocka_unit_test(test_sync_before),
+		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_coordinator),
 	};
 

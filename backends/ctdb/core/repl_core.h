@@ -107,7 +107,7 @@ struct repl_config {
 	bool beside;
 	/* without beside: successors sync with their next tick */
 	bool lazy;
-	/* the store has lost records: read all of every source */
+	/* the store has lost records: read all of every source, and tell */
 	bool pull_all;
 	/* between sweeps of fewer deletions than a batch; costs a sync each */
 	uint32_t sweep_ticks;

@@ -13,6 +13,10 @@
 #include "phstore_bytes.h"
 #include "repl_private.h"
 
+/* flags of REPL_PULLED */
+#define PULLED_LAST 1
+#define PULLED_DAMAGED 2	/* who reads it is not complete by that */
+
 static void answer(struct repl_core *c, enum repl_type type)
 {
 	repl_send(c, type, c->att.leader, c->att.epoch, 0, 0, NULL, 0, 0);
@@ -150,6 +154,7 @@ void repl_on_pull(struct repl_core *c,
 	uint8_t *body = NULL;
 	size_t len = 4 + after.len;
 	size_t size = REPL_PULL_BYTES + 4 + REPL_KEY_MAX;
+	uint8_t flags = c->conf.pull_all ? PULLED_DAMAGED : 0;
 	bool more;
 
 	if (h->epoch != c->att.epoch || c->att.phase == ATT_NONE) {
@@ -191,7 +196,7 @@ void repl_on_pull(struct repl_core *c,
 		len += add;
 	}
 	repl_send(c, REPL_PULLED, h->from, h->epoch, 0, 0,
-		  body, len, more ? 0 : 1);
+		  body, len, flags | (more ? 0 : PULLED_LAST));
 	talloc_free(body);
 }
 
@@ -229,7 +234,7 @@ void repl_on_pulled(struct repl_core *c,
 		a->cursor_len = rec.key.len;
 	}
 	a->progress++;
-	last = (h->flags & 1) != 0;
+	last = (h->flags & PULLED_LAST) != 0;
 	if (!last) {
 		/* the source reads on while this is stored */
 		pull(c);
@@ -240,7 +245,9 @@ void repl_on_pulled(struct repl_core *c,
 	}
 	if (last) {
 		a->pulled |= BIT(a->source);
-		a->complete = true;
+		if (!(h->flags & PULLED_DAMAGED)) {
+			a->complete = true;
+		}
 		pull_next(c);
 	}
 }

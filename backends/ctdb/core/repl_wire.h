@@ -72,7 +72,8 @@ enum repl_type {
 	REPL_START,
 	REPL_PULL,		/* body: last key seen, or nothing; arg1: only
 				 * versions of this epoch on */
-	REPL_PULLED,		/* flags 1: that was all */
+	REPL_PULLED,		/* flags 1: that was all; 2: of a store that
+				 * has lost records to damage */
 	REPL_READY,		/* flags 1: not yet, arg1: so far */
 	REPL_COMMIT,
 	REPL_COMMITTED,
