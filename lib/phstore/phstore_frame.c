@@ -10,21 +10,6 @@
 #include "phstore_bytes.h"
 
 #include <string.h>
-#include <zlib.h>
-
-uint32_t phstore_crc32(uint32_t crc, const void *buf, size_t len)
-{
-	const uint8_t *p = buf;
-
-	while (len > 0) {
-		uInt n = len > (1U << 30) ? (1U << 30) : (uInt)len;
-
-		crc = (uint32_t)crc32(crc, p, n);
-		p += n;
-		len -= n;
-	}
-	return crc;
-}
 
 size_t phstore_op_len(size_t table_len, size_t key_len, size_t value_len)
 {

@@ -25,10 +25,10 @@
  *   process ends as if killed, see dbwrap_phstore_failed(). It seldom comes
  *   to that: smbd asks for room before it begins (phstore_smbd.c).
  * - Values in the volatile database are padded to a multiple of 512 bytes,
- *   opens of 1024, small ones to 128 (the padding's length is in the header):
- *   an open's record grows when it becomes persistent, and tdb's search for a larger free
- *   block cost more than staging. Of one size, the block is found or reused
- *   at once.
+ *   opens of 1024, small ones to 128 (the header has the padding's length):
+ *   an open's record grows when it becomes persistent, and tdb's search for a
+ *   larger free block cost more than staging. Of one size, the block is found
+ *   or reused at once.
  * - The durable form leaves out waiters and lock holders (phstore_canon.c);
  *   staging the same form again appends nothing.
  */
