@@ -378,9 +378,11 @@ static NTSTATUS phstore_open_closed(struct db_record *rec,
 /*
  * In a cluster the record of a new open belongs to another node, two times of
  * three, and is fetched from there; and the deletion of one that was stored is
- * told to all nodes. So an id of this client's that was closed is used again:
- * its record is here. No request for the closed handle reaches the new one,
- * it names another volatile id, or when it reconnects another create GUID.
+ * told to all nodes. On one machine its place in tdb, and in the store's index,
+ * is one that was not used for long, or never. So an id of this client's that
+ * was closed is used again. No request for the closed handle reaches the new
+ * one: it names another volatile id, or when it reconnects another create
+ * GUID.
  */
 #define PHSTORE_OPEN_IDS 32
 
@@ -408,9 +410,7 @@ void phstore_open_close_was(const struct smbXsrv_open *op)
 	phstore_open_closing.outlives = phstore_open_outlives(op->global);
 
 	/* if it is not gone before it is asked for: a collision, as any */
-	if (lp_clustering() && num < PHSTORE_OPEN_IDS &&
-	    phstore_open_outlives(op->global))
-	{
+	if (num < PHSTORE_OPEN_IDS && phstore_open_closing.outlives) {
 		phstore_open_closed_ids.ids[num] = op->global->open_global_id;
 		phstore_open_closed_ids.num += 1;
 	}
