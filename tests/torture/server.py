@@ -272,7 +272,11 @@ class Server:
         trash = self.path("trash", "%d" % self.trashed)
         os.makedirs(trash)
         for name in left:
-            os.rename(self.path("share", name), os.path.join(trash, name))
+            try:
+                os.rename(self.path("share", name), os.path.join(trash, name))
+            except FileNotFoundError:
+                # its smbd deletes it only now, on close
+                pass
 
     def check_storage(self):
         """After stop(): None when the storage asked for was the one used."""
