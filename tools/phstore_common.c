@@ -54,6 +54,8 @@ static enum phtool_exit exit_of(enum phstore_err err)
 		return PHTOOL_LATCHED;
 	case PHSTORE_ERR_CORRUPT:
 		return PHTOOL_DAMAGED;
+	case PHSTORE_ERR_NOT_READY:
+		return PHTOOL_NOT_READY;
 	default:
 		break;
 	}
