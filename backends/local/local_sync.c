@@ -233,13 +233,16 @@ static void sync_gather(struct local_store *ls)
 void local_sync_arrive(struct local_store *ls)
 {
 	struct local_shared *sh = ls->shared;
+	bool last = false;
 
 	atomic_fetch_add(&sh->num_barriers, 1);
 	if (atomic_load(&ls->last_sync_no) == atomic_load(&sh->sync_no)) {
-		atomic_fetch_add(&sh->returned, 1);
+		last = atomic_fetch_add(&sh->returned, 1) + 1 >=
+		       atomic_load(&sh->last_group);
 	}
 	atomic_fetch_add(&sh->arrivals, 1);
-	if (atomic_load(&sh->leader_waits)) {
+	/* not before: the leader would look, and sleep again */
+	if (last && atomic_load(&sh->leader_waits)) {
 		futex_wake(&sh->arrivals);
 	}
 }
