@@ -29,6 +29,13 @@
 #include <string.h>
 #include <unistd.h>
 
+/*
+ * A spare is zeroed in writes of this size. Linux keeps what one write wrote
+ * in one piece of its page cache, and goes through the whole piece for each
+ * frame and each sync: with 256 KiB a sync took 65 to 92 us, with this 58.
+ */
+#define SPARE_CHUNK (16 * 1024)
+
 void local_seg_path(struct local_store *ls, uint64_t segno,
 		    char buf[LOCAL_PATH_MAX])
 {
@@ -365,7 +372,7 @@ enum phstore_err local_spare_make(struct local_store *ls)
 	uint64_t size = sh->super.segment_size;
 	char path[LOCAL_PATH_MAX];
 	enum phstore_err err = PHSTORE_OK;
-	size_t chunk = 256 * 1024;
+	size_t chunk = SPARE_CHUNK;
 	uint8_t *zeros = NULL;
 	uint64_t ofs;
 	int fd = -1;
