@@ -9,6 +9,7 @@
 import itertools
 import subprocess
 
+import bench_limit
 import phlab
 import plots
 from benchlib import BenchError, Server, disk_us, median
@@ -38,8 +39,9 @@ ODD_SYNCS = ("fsync", "sync_file_range", "pwritev2_sync", "syncfs")
 def steps(bench):
     cells = len(WORKLOADS) * len(CLIENTS) * 4
     more = 3 * (len(MORE_CLIENTS) + len(OFFERED)) * few_rounds(bench)
-    return bench.rounds * (cells + len(WORKLOADS) + 10) + more + slow_steps(
-        bench)
+    limits = len(WORKLOADS) * len(CLIENTS) * bench_limit.STEPS
+    return bench.rounds * (cells + len(WORKLOADS) + limits + 10) + more + \
+        slow_steps(bench)
 
 
 def offered(handle, rate):
@@ -92,6 +94,7 @@ def run(bench):
     cells = Cells()
     disk = {}
     cross = []
+    limits = {}
     try:
         for _ in range(bench.rounds):
             for workload, lock, _, _ in WORKLOADS:
@@ -105,6 +108,11 @@ def run(bench):
                     cells.measure(bench, server, workload, lock, handle,
                                   clients)
                 cross.append(counts_ratio(before, counts(ours)))
+                for clients in CLIENTS:
+                    bench_limit.measure(
+                        bench, limits, workload, clients, cells.get_all(
+                            "local", workload, "plain", clients,
+                            "cycles_per_s")[-1])
             more_handles(bench, cells, ours, peer)
         for _ in range(few_rounds(bench)):
             for clients in MORE_CLIENTS:
@@ -128,6 +136,7 @@ def run(bench):
     bench.row("syncs/cross-check", cross, "x", None, None, None,
               "the store's own count of log and other syncs over the "
               "fdatasync calls seen from outside: 1 when nothing is hidden")
+    bench_limit.rows(bench, limits)
     slow_rows(bench)
     cpu_rows(bench, cells)
     more_handle_rows(bench, cells)

@@ -16,6 +16,8 @@
  *   stage  phstore_stage() without a barrier: the CPU one put costs
  *   scan   time from phstore_open() to the last of --records records
  *          (both also --of tdb)
+ *   group, nothing
+ *          what N writers can do at most, see storebench_limit.c
  *
  * Writers are processes, as smbds are. Each overwrites its own --keys
  * records with a value that is never the same twice. All start together
@@ -71,6 +73,14 @@ static uint64_t now_ns(void)
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t thread_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
@@ -284,7 +294,13 @@ static const struct mode mode_store = {
 static const struct mode *const modes[] = {
 	&mode_raw, &mode_store, &peer_tdb,
 	&peer_lmdb, &peer_sqlite, &peer_rocksdb,
+	&limit_group, &limit_nothing,
 };
+
+static bool is_limit(const struct mode *mode)
+{
+	return mode == &limit_group || mode == &limit_nothing;
+}
 
 static int list_modes(void)
 {
@@ -293,7 +309,7 @@ static int list_modes(void)
 
 	printf("{\"modes\": [");
 	for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
-		if (modes[i]->open != NULL) {
+		if (modes[i]->open != NULL && !is_limit(modes[i])) {
 			printf("%s\"%s\"", sep, modes[i]->name);
 			sep = ", ";
 		}
@@ -312,6 +328,25 @@ static int list_modes(void)
 }
 
 /* ---- writers */
+
+/* What a server does for a request besides storing: processor time. */
+static void compute(unsigned int us)
+{
+	uint64_t x = 1;
+	uint64_t end;
+	int i;
+
+	if (us == 0) {
+		return;
+	}
+	end = thread_cpu_ns() + us * UINT64_C(1000);
+	while (thread_cpu_ns() < end) {
+		for (i = 0; i < 500; i++) {
+			x = x * UINT64_C(6364136223846793005) + 1;
+			__asm__ volatile("" : "+r"(x));
+		}
+	}
+}
 
 static void writer_run(const struct mode *mode, const struct options *o,
 		       struct shared *shared, unsigned int writer)
@@ -337,6 +372,7 @@ static void writer_run(const struct mode *mode, const struct options *o,
 
 	begin = now_ns();
 	while (begin < shared->end_ns) {
+		compute(o->compute_us);
 		ret = mode->commit(state, n, w->error, sizeof(w->error));
 		if (ret != 0) {
 			w->failed = true;
@@ -603,7 +639,8 @@ static void usage(FILE *f)
 	fprintf(f, "usage: storebench MODE --dir DIR [OPTIONS]\n"
 		"       storebench --list\n"
 		"modes: raw, tdb, store, lmdb, sqlite, rocksdb, stage, "
-		"scan\n"
+		"scan,\n"
+		"       group, nothing\n"
 		"  --dir DIR      an empty folder; files are left in it\n"
 		"  --seconds S    how long to measure (2)\n"
 		"  --warmup S     before that (0.3)\n"
@@ -611,6 +648,7 @@ static void usage(FILE *f)
 		"  --size N       bytes of a value, of a write in raw (500);\n"
 		"                 smbd: as those smbd writes\n"
 		"  --list         what there is of these and what is missing\n"
+		"  --compute US   processor time before each commit (0)\n"
 		"  --backend B    of store: ctdb, with a phstored running\n"
 		"  --replicated   of store: class replicated, not sync\n"
 		"  --keys N       records per writer (100)\n"
@@ -635,6 +673,7 @@ int main(int argc, char **argv)
 		{ "backend", required_argument, NULL, 'B' },
 		{ "replicated", no_argument, NULL, 'R' },
 		{ "of", required_argument, NULL, 'o' },
+		{ "compute", required_argument, NULL, 'c' },
 		{ "list", no_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
@@ -680,6 +719,9 @@ int main(int argc, char **argv)
 			break;
 		case 'o':
 			o.of = optarg;
+			break;
+		case 'c':
+			o.compute_us = (unsigned int)atoi(optarg);
 			break;
 		case 'h':
 			usage(stdout);

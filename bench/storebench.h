@@ -26,6 +26,7 @@ struct options {
 	unsigned int size;	/* of a value; 0: as smbd's are */
 	unsigned int keys;
 	unsigned int records;
+	unsigned int compute_us; /* before each commit */
 };
 
 /* Every record there is, each byte of its value read. */
@@ -63,6 +64,9 @@ struct put {
 void put_init(struct put *put, const struct options *o, unsigned int writer);
 void put_make(struct put *put, uint64_t n);
 
+/* storebench_limit.c: no stores, and not in the list */
+extern const struct mode limit_group;
+extern const struct mode limit_nothing;
 extern const struct mode peer_tdb;
 /* bench/peers/: NULL open where the package was not there at build time */
 extern const struct mode peer_lmdb;
