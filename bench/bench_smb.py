@@ -39,7 +39,7 @@ ODD_SYNCS = ("fsync", "sync_file_range", "pwritev2_sync", "syncfs")
 def steps(bench):
     cells = len(WORKLOADS) * len(CLIENTS) * 4
     more = 3 * (len(MORE_CLIENTS) + len(OFFERED)) * few_rounds(bench)
-    limits = len(WORKLOADS) * len(CLIENTS) * bench_limit.STEPS
+    limits = len(WORKLOADS) * len(CLIENTS) * (bench_limit.STEPS + 2)
     return bench.rounds * (cells + len(WORKLOADS) + limits + 10) + more + \
         slow_steps(bench)
 
@@ -109,10 +109,7 @@ def run(bench):
                                   clients)
                 cross.append(counts_ratio(before, counts(ours)))
                 for clients in CLIENTS:
-                    bench_limit.measure(
-                        bench, limits, workload, clients, cells.get_all(
-                            "local", workload, "plain", clients,
-                            "cycles_per_s")[-1])
+                    limit(bench, limits, cells, peer, workload, lock, clients)
             more_handles(bench, cells, ours, peer)
         for _ in range(few_rounds(bench)):
             for clients in MORE_CLIENTS:
@@ -141,6 +138,18 @@ def run(bench):
     cpu_rows(bench, cells)
     more_handle_rows(bench, cells)
     pictures(bench, cells)
+
+
+def limit(bench, limits, cells, peer, workload, lock, clients):
+    rates = []
+    for name, options in (("plain in turn", {"handle": "plain"}),
+                          ("durable in turn", {"handle": "durable-v2",
+                                               "lease": "RWH"})):
+        cells.measure(bench, peer, workload, lock, clients=clients,
+                      name=name, share="plain", **options)
+        rates.append(cells.get_all("none", workload, name, clients,
+                                   "cycles_per_s")[-1])
+    bench_limit.measure(bench, limits, workload, clients, *rates)
 
 
 def more_handles(bench, cells, ours, peer):
