@@ -9,7 +9,7 @@
 import itertools
 import subprocess
 
-import bench_limit
+import bench_bare
 import phlab
 import plots
 from benchlib import BenchError, Server, disk_us, median
@@ -29,6 +29,12 @@ MORE_HANDLES = {
     "lease-rwh": ("ca_rwh", "persistent", "RWH"),
     "lease-none": ("ca_rwh", "persistent", "none"),
 }
+# what is compared one right behind the other: a machine has phases
+TURNS = (("local", "durable"), ("none", "durable"),
+         ("none", "durable"), ("local", "durable"),
+         ("local", "lease-rwh"), ("local", "lease-none"),
+         ("local", "lease-none"), ("local", "lease-rwh"),
+         ("none", "lease-rwh"), ("none", "lease-none"))
 SIDES = (("persistent, phstore", "local", "persistent", 0),
          ("persistent, Samba's own storage", "none", "persistent", 1),
          ("plain handle", "local", "plain", 6))
@@ -39,9 +45,9 @@ ODD_SYNCS = ("fsync", "sync_file_range", "pwritev2_sync", "syncfs")
 def steps(bench):
     cells = len(WORKLOADS) * len(CLIENTS) * 4
     more = 3 * (len(MORE_CLIENTS) + len(OFFERED)) * few_rounds(bench)
-    limits = len(WORKLOADS) * len(CLIENTS) * (bench_limit.STEPS + 2)
-    return bench.rounds * (cells + len(WORKLOADS) + limits + 10) + more + \
-        slow_steps(bench)
+    bare = len(WORKLOADS) * len(CLIENTS) * (bench_bare.STEPS + 1)
+    return bench.rounds * (cells + len(WORKLOADS) + bare + len(TURNS)) + \
+        more + slow_steps(bench)
 
 
 def offered(handle, rate):
@@ -94,7 +100,7 @@ def run(bench):
     cells = Cells()
     disk = {}
     cross = []
-    limits = {}
+    bare = {}
     try:
         for _ in range(bench.rounds):
             for workload, lock, _, _ in WORKLOADS:
@@ -109,7 +115,8 @@ def run(bench):
                                   clients)
                 cross.append(counts_ratio(before, counts(ours)))
                 for clients in CLIENTS:
-                    limit(bench, limits, cells, peer, workload, lock, clients)
+                    beside_bare(bench, bare, cells, peer, workload, lock,
+                                clients)
             more_handles(bench, cells, ours, peer)
         for _ in range(few_rounds(bench)):
             for clients in MORE_CLIENTS:
@@ -133,35 +140,28 @@ def run(bench):
     bench.row("syncs/cross-check", cross, "x", None, None, None,
               "the store's own count of log and other syncs over the "
               "fdatasync calls seen from outside: 1 when nothing is hidden")
-    bench_limit.rows(bench, limits)
+    bench_bare.rows(bench, bare)
     slow_rows(bench)
     cpu_rows(bench, cells)
     more_handle_rows(bench, cells)
     pictures(bench, cells)
 
 
-def limit(bench, limits, cells, peer, workload, lock, clients):
-    rates = []
-    for name, options in (("plain in turn", {"handle": "plain"}),
-                          ("durable in turn", {"handle": "durable-v2",
-                                               "lease": "RWH"})):
-        cells.measure(bench, peer, workload, lock, clients=clients,
-                      name=name, share="plain", **options)
-        rates.append(cells.get_all("none", workload, name, clients,
-                                   "cycles_per_s")[-1])
-    bench_limit.measure(bench, limits, workload, clients, *rates)
+def beside_bare(bench, bare, cells, peer, workload, lock, clients):
+    share, handle, lease = MORE_HANDLES["durable"]
+    cells.measure(bench, peer, workload, lock, handle, clients, "in memory",
+                  share=share, lease=lease)
+    plain, durable = (
+        cells.get_all(server, workload, name, clients, "cycles_per_s")[-1]
+        for server, name in (("local", "plain"), ("none", "in memory")))
+    bench_bare.measure(bench, bare, workload, clients, plain, durable)
 
 
 def more_handles(bench, cells, ours, peer):
-    """What is compared one right behind the other: a machine has phases."""
-    turns = [(ours, "durable"), (peer, "durable"),
-             (peer, "durable"), (ours, "durable"),
-             (ours, "lease-rwh"), (ours, "lease-none"),
-             (ours, "lease-none"), (ours, "lease-rwh"),
-             (peer, "lease-rwh"), (peer, "lease-none")]
-    for server, name in turns:
+    for server, name in TURNS:
         share, handle, lease = MORE_HANDLES[name]
-        cells.measure(bench, server, "open-close", False, handle, 1, name,
+        cells.measure(bench, ours if server == "local" else peer,
+                      "open-close", False, handle, 1, name,
                       share=share, lease=lease)
 
 

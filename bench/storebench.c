@@ -17,7 +17,7 @@
  *   scan   time from phstore_open() to the last of --records records
  *          (both also --of tdb)
  *   group, nothing
- *          what N writers can do at most, see storebench_limit.c
+ *          no stores: what syncs and waiting cost, storebench_bare.c
  *
  * Writers are processes, as smbds are. Each overwrites its own --keys
  * records with a value that is never the same twice. All start together
@@ -68,20 +68,17 @@ struct shared {
 	struct writer writers[];
 };
 
-static uint64_t now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-static uint64_t thread_cpu_ns(void)
+static uint64_t now_ns(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+	return clock_ns(CLOCK_MONOTONIC);
 }
 
 /* ---- raw */
@@ -97,26 +94,11 @@ static int raw_open(const struct options *o, unsigned int writer,
 {
 	struct raw *raw = talloc_zero(NULL, struct raw);
 	char path[4096];
-	uint32_t pos;
-	ssize_t n;
-	int ret;
 
 	put_init(&raw->put, o, writer);
 	snprintf(path, sizeof(path), "%s/raw-%u", o->dir, writer);
-	raw->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	raw->fd = log_file_make(path, RAW_FILE_SIZE);
 	if (raw->fd == -1) {
-		snprintf(error, len, "%s: %s", path, strerror(errno));
-		return -1;
-	}
-	for (pos = 0; pos < RAW_FILE_SIZE; pos += 65536) {
-		n = pwrite(raw->fd, raw->put.value, 65536, pos);
-		if (n != 65536) {
-			snprintf(error, len, "%s: %s", path, strerror(errno));
-			return -1;
-		}
-	}
-	ret = fsync(raw->fd);
-	if (ret == -1) {
 		snprintf(error, len, "%s: %s", path, strerror(errno));
 		return -1;
 	}
@@ -294,13 +276,8 @@ static const struct mode mode_store = {
 static const struct mode *const modes[] = {
 	&mode_raw, &mode_store, &peer_tdb,
 	&peer_lmdb, &peer_sqlite, &peer_rocksdb,
-	&limit_group, &limit_nothing,
+	&bare_group, &bare_nothing,
 };
-
-static bool is_limit(const struct mode *mode)
-{
-	return mode == &limit_group || mode == &limit_nothing;
-}
 
 static int list_modes(void)
 {
@@ -309,7 +286,7 @@ static int list_modes(void)
 
 	printf("{\"modes\": [");
 	for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
-		if (modes[i]->open != NULL && !is_limit(modes[i])) {
+		if (modes[i]->open != NULL && !modes[i]->unlisted) {
 			printf("%s\"%s\"", sep, modes[i]->name);
 			sep = ", ";
 		}
@@ -339,8 +316,8 @@ static void compute(unsigned int us)
 	if (us == 0) {
 		return;
 	}
-	end = thread_cpu_ns() + us * UINT64_C(1000);
-	while (thread_cpu_ns() < end) {
+	end = clock_ns(CLOCK_THREAD_CPUTIME_ID) + us * UINT64_C(1000);
+	while (clock_ns(CLOCK_THREAD_CPUTIME_ID) < end) {
 		for (i = 0; i < 500; i++) {
 			x = x * UINT64_C(6364136223846793005) + 1;
 			__asm__ volatile("" : "+r"(x));
@@ -734,6 +711,7 @@ int main(int argc, char **argv)
 	if (optind + 1 != argc || o.dir == NULL || o.seconds <= 0 ||
 	    o.writers == 0 || o.writers > 4096 ||
 	    (o.size == 0 && !smbd_size) ||
+	    o.compute_us > 1000000 ||
 	    o.size > SIZE_MAX_VALUE || o.keys == 0 || o.records == 0)
 	{
 		usage(stderr);

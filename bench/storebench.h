@@ -41,6 +41,7 @@ void scan_add(struct scan *scan, const uint8_t *value, size_t len);
 /* What a mode does, in each writer. State is the mode's own. */
 struct mode {
 	const char *name;
+	bool unlisted;		/* no store: nothing to compare with */
 	int (*open)(const struct options *o, unsigned int writer,
 		    void **state, char *error, size_t len);
 	int (*commit)(void *state, uint64_t n, char *error, size_t len);
@@ -64,9 +65,12 @@ struct put {
 void put_init(struct put *put, const struct options *o, unsigned int writer);
 void put_make(struct put *put, uint64_t n);
 
-/* storebench_limit.c: no stores, and not in the list */
-extern const struct mode limit_group;
-extern const struct mode limit_nothing;
+/* A new log file with room for size bytes: written, synced. -1: errno. */
+int log_file_make(const char *path, size_t size);
+
+/* storebench_bare.c */
+extern const struct mode bare_group;
+extern const struct mode bare_nothing;
 extern const struct mode peer_tdb;
 /* bench/peers/: NULL open where the package was not there at build time */
 extern const struct mode peer_lmdb;

@@ -4,9 +4,12 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "storebench.h"
 
@@ -67,4 +70,34 @@ void scan_add(struct scan *scan, const uint8_t *value, size_t len)
 	for (i = 0; i < len; i++) {
 		scan->sum += value[i];
 	}
+}
+
+int log_file_make(const char *path, size_t size)
+{
+	static const uint8_t zeros[65536];
+	size_t pos = 0;
+	ssize_t n = 1;
+	int fd, ret;
+
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd == -1) {
+		return -1;
+	}
+	while (n > 0 && pos < size) {
+		size_t left = size - pos;
+
+		n = pwrite(fd, zeros,
+			   left < sizeof(zeros) ? left : sizeof(zeros),
+			   (off_t)pos);
+		pos += n > 0 ? (size_t)n : 0;
+	}
+	ret = n > 0 ? fsync(fd) : -1;
+	if (ret == -1) {
+		int saved_errno = errno;
+
+		close(fd);
+		errno = saved_errno;
+		return -1;
+	}
+	return fd;
 }

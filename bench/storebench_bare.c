@@ -1,5 +1,5 @@
 /*
- * storebench: the least that N processes can do
+ * storebench: syncs and waiting, without a store
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
@@ -11,7 +11,7 @@
  *
  * Neither is a store, so they are not in --list. group over nothing, both
  * with the same --compute, is what syncs and waiting cost by themselves on a
- * machine.
+ * machine, done plainly: no lower bound, a leader that gathers does better.
  */
 
 #include <errno.h>
@@ -26,8 +26,6 @@
 #include "storebench.h"
 
 #define GROUP_FILE_SIZE (8U * 1024 * 1024)
-/* As the store's spare segments are zeroed, see local_segment.c. */
-#define GROUP_CHUNK (16U * 1024)
 
 /* In a file that all writers have mapped. */
 struct group_shared {
@@ -59,22 +57,6 @@ static void group_init(struct group_shared *shared)
 	pthread_condattr_destroy(&ca);
 }
 
-/* storebench opens a mode once before the writers: that is who makes it */
-static int group_fill(int fd)
-{
-	static const uint8_t zeros[GROUP_CHUNK];
-	uint32_t pos;
-
-	for (pos = 0; pos < GROUP_FILE_SIZE; pos += GROUP_CHUNK) {
-		ssize_t n = pwrite(fd, zeros, GROUP_CHUNK, pos);
-
-		if (n != GROUP_CHUNK) {
-			return -1;
-		}
-	}
-	return fsync(fd);
-}
-
 static int group_open(const struct options *o, unsigned int writer,
 		      void **state, char *error, size_t len)
 {
@@ -89,13 +71,11 @@ static int group_open(const struct options *o, unsigned int writer,
 	}
 	put_init(&g->put, o, writer);
 	snprintf(path, sizeof(path), "%s/group-log", o->dir);
+	/* storebench opens a mode once before the writers: makes the files */
 	is_first = access(path, F_OK) == -1;
-	g->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	g->fd = is_first ? log_file_make(path, GROUP_FILE_SIZE) :
+			   open(path, O_RDWR | O_CLOEXEC);
 	if (g->fd == -1) {
-		goto failed;
-	}
-	ret = is_first ? group_fill(g->fd) : 0;
-	if (ret == -1) {
 		goto failed;
 	}
 	snprintf(path, sizeof(path), "%s/group-state", o->dir);
@@ -206,11 +186,11 @@ static void nothing_close(void *state)
 	(void)state;
 }
 
-const struct mode limit_group = {
-	.name = "group", .open = group_open,
+const struct mode bare_group = {
+	.name = "group", .unlisted = true, .open = group_open,
 	.commit = group_commit, .close = group_close,
 };
-const struct mode limit_nothing = {
-	.name = "nothing", .open = nothing_open,
+const struct mode bare_nothing = {
+	.name = "nothing", .unlisted = true, .open = nothing_open,
 	.commit = nothing_commit, .close = nothing_close,
 };
