@@ -35,6 +35,7 @@ HOOKS = [
                             lib/dbwrap/dbwrap_phstore_inflight.c
                             lib/dbwrap/dbwrap_phstore_number.c
                             lib/dbwrap/dbwrap_phstore_closing.c
+                            lib/dbwrap/dbwrap_phstore_creating.c
                             lib/dbwrap/dbwrap_phstore_recover.c
                             lib/dbwrap/dbwrap_phstore_gate.c
                             lib/dbwrap/dbwrap_phstore_kept.c
@@ -927,7 +928,9 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 
     hook("open-lease-create-include", "source3/smbd/smb2_create.c",
          "after", '#include "smbd/smbXsrv_open.h"',
-         '#include "smbd/phstore_open_lease.h"'),
+         '''
+#include "smbd/phstore_open_lease.h"
+#include "lib/dbwrap/dbwrap_phstore.h"'''),
 
     hook("open-lease-granted-include", "source3/smbd/open.c",
          "after", '#include "smbd/smbd.h"',
@@ -998,16 +1001,47 @@ void phstore_leases_db_take(const struct GUID *client_guid,
          """
 #include "locking/phstore_lease.h"
 #include "lib/dbwrap/dbwrap_phstore.h"
+#include "smbd/phstore_open.h"
 """),
 
     hook("keep-next", "source3/smbd/open.c",
          "before", "ok = set_share_mode(lck,", """
-	dbwrap_phstore_keep_next(
-		create_guid != NULL &&
+	phstore_keep = create_guid != NULL &&
 		!fsp->op->global->persistent &&
 		(BATCH_OPLOCK_TYPE(oplock_type) ||
-		 (granted_lease & SMB2_LEASE_HANDLE)));
+		 (granted_lease & SMB2_LEASE_HANDLE));
+	dbwrap_phstore_keep_next(phstore_keep);
+	phstore_open_create_begin(fsp, phstore_keep);
 """, scope="function check_and_store_share_mode"),
+
+    hook("keep-next-local", "source3/smbd/open.c",
+         "before", "bool delete_on_close;",
+         "	bool phstore_keep;",
+         scope="function check_and_store_share_mode"),
+
+    # One transaction: the entry comes, and the open
+    hook("create-entry-lock", "source3/smbd/smb2_create.c",
+         "before", "status = smbXsrv_open_update(state->op);",
+         "		dbwrap_phstore_creating_lock();"),
+
+    hook("create-half-include", "source3/locking/locking.c",
+         "after", '#include "locking/leases_db.h"',
+         '#include "lib/dbwrap/dbwrap_phstore.h"'),
+
+    hook("create-half", "source3/locking/locking.c",
+         "before", "if (e->flags & SHARE_ENTRY_FLAG_PERSISTENT_OPEN) {", """
+	if ((e->flags & SHARE_ENTRY_FLAG_PERSISTENT_OPEN) &&
+	    dbwrap_phstore_entry_is_half(e->share_file_id))
+	{
+		e->stale = true;
+		return true;
+	}
+
+""", scope="function share_entry_stale_pid"),
+
+    hook("create-entry-unlock", "source3/smbd/smb2_create.c",
+         "after", "status = smbXsrv_open_update(state->op);",
+         "		dbwrap_phstore_creating_unlock(status);"),
 
     hook("keep-entry-include", "source3/locking/share_mode_lock.c",
          "after", '#include "source3/lib/dbwrap/dbwrap_watch.h"',

@@ -329,7 +329,8 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 	bool persistent = ((flag & DBWRAP_STORE_PERSISTENT) != 0);
 	bool kept = dbwrap_phstore_is_kept(flag, prec->kept);
 	/* a lock is taken or a waiter comes: the durable form is the same */
-	bool same = kept && persistent && !(flag & DBWRAP_STORE_PHSTORE_KEPT);
+	bool same = (kept || ctx->is_shares) && persistent &&
+		    rec->flags.persistent && !(flag & DBWRAP_STORE_PHSTORE);
 	TDB_DATA form = {};
 	enum phstore_err err = PHSTORE_OK;
 	size_t len = 0;
@@ -344,8 +345,14 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 		}
 	}
 
+	if (form.dsize != 0 && (!kept || prec->kept || !rec->flags.persistent))
+	{
+		/* a CREATE's entry: staged with its open */
+		same = dbwrap_phstore_creating_put_off(ctx, rec->key);
+	}
+
 	if (same) {
-		/* it is there */
+		/* it is there, or will be */
 	} else if (kept && form.dsize != 0) {
 		err = dbwrap_phstore_keep(ctx, rec->key, &form,
 					  rec->flags.persistent, prec->kept,

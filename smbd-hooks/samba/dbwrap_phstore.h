@@ -119,6 +119,26 @@ void dbwrap_phstore_closing_begin(uint32_t open_id,
 				  bool is_persistent);
 
 /**
+ * @brief A CREATE is about to store this open's share mode entry, which is
+ * staged with the open, see dbwrap_phstore_creating.c.
+ */
+void dbwrap_phstore_creating_begin(uint32_t open_id,
+				   const struct file_id *file);
+
+/** @brief Around storing the open. status: of that. No record is locked. */
+void dbwrap_phstore_creating_lock(void);
+void dbwrap_phstore_creating_unlock(NTSTATUS status);
+
+/** @brief The request has ended: stage what was put off. */
+void dbwrap_phstore_creating_end(void);
+
+/**
+ * @brief Did the smbd of this share mode entry, which is dead, die in its
+ * CREATE? Then the open was never granted. In a cluster always false.
+ */
+bool dbwrap_phstore_entry_is_half(uint64_t share_file_id);
+
+/**
  * @brief Is this database one of ours?
  *
  * True also for a configuration that is wrong: db_open_phstore() then
@@ -187,6 +207,8 @@ struct db_context *db_open_phstore_ctdb(TALLOC_CTX *mem_ctx,
  */
 #define DBWRAP_STORE_PHSTORE_KEPT 0x1000
 #define DBWRAP_STORE_PHSTORE_SURE 0x2000
+#define DBWRAP_STORE_PHSTORE \
+	(DBWRAP_STORE_PHSTORE_KEPT | DBWRAP_STORE_PHSTORE_SURE)
 
 /* share_mode_entry.flags: of a durable handle that is kept */
 #define PHSTORE_SHARE_ENTRY_KEPT 0x8000

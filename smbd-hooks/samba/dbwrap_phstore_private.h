@@ -246,6 +246,18 @@ bool dbwrap_phstore_closing_end(const struct db_phstore_ctx *ctx,
 /* The database of opens of this process, NULL: it is gone */
 void dbwrap_phstore_closing_opens(struct db_phstore_ctx *opens);
 
+/* dbwrap_phstore_creating.c, not in a cluster */
+
+/* A CREATE's entry is stored: is it not to be staged yet? */
+bool dbwrap_phstore_creating_put_off(struct db_phstore_ctx *ctx, TDB_DATA key);
+/* The open is being staged: the entry goes with it. */
+enum phstore_err dbwrap_phstore_creating_join(const struct db_phstore_ctx *ctx,
+					      TDB_DATA key,
+					      struct phstore_txn *txn);
+void dbwrap_phstore_creating_staged(enum phstore_err err, uint64_t lsn);
+/* The database of opens of this process, NULL: it is gone */
+void dbwrap_phstore_creating_opens(struct db_phstore_ctx *opens);
+
 /* dbwrap_phstore_recover.c */
 
 bool dbwrap_phstore_recover(struct db_phstore_ctx *ctx, int tdb_flags);

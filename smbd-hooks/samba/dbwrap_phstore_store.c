@@ -185,6 +185,7 @@ static int db_phstore_ctx_destructor(struct db_phstore_ctx *ctx)
 	if (ctx->is_opens) {
 		dbwrap_phstore_number_opens(NULL);
 		dbwrap_phstore_closing_opens(NULL);
+		dbwrap_phstore_creating_opens(NULL);
 	}
 	return 0;
 }
@@ -218,6 +219,7 @@ struct db_phstore_ctx *db_phstore_ctx_new(TALLOC_CTX *mem_ctx,
 	if (ctx->is_opens) {
 		dbwrap_phstore_number_opens(ctx);
 		dbwrap_phstore_closing_opens(ctx);
+		dbwrap_phstore_creating_opens(ctx);
 	}
 	talloc_set_destructor(ctx, db_phstore_ctx_destructor);
 	return ctx;
@@ -727,8 +729,13 @@ enum phstore_err dbwrap_phstore_stage_version(
 	if (err != PHSTORE_OK) {
 		goto done;
 	}
+	err = dbwrap_phstore_creating_join(ctx, key, txn);
+	if (err != PHSTORE_OK) {
+		goto done;
+	}
 	err = phstore_stage(txn, &lsn);
 	dbwrap_phstore_number_staged(err, lsn);
+	dbwrap_phstore_creating_staged(err, lsn);
 	if (err == PHSTORE_OK) {
 		dbwrap_phstore_staged(ctx, lsn);
 	}

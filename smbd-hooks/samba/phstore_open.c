@@ -287,6 +287,15 @@ done:
 	return state.id;
 }
 
+void phstore_open_create_begin(const struct files_struct *fsp, bool keep)
+{
+	if (fsp->op == NULL || !(keep || fsp->op->global->persistent)) {
+		return;
+	}
+	dbwrap_phstore_creating_begin(
+		fsp->op->global->open_global_id, &fsp->file_id);
+}
+
 /* The value of an open's record that has the number */
 static NTSTATUS phstore_open_numbered(
 	struct db_record *rec,

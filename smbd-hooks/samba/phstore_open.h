@@ -89,6 +89,12 @@ bool phstore_open_lock_end(void);
 void phstore_open_locked(struct smbXsrv_open *op);
 
 /**
+ * @brief A CREATE stores its share mode entry next. keep: of a durable handle
+ * that is not persistent.
+ */
+void phstore_open_create_begin(const struct files_struct *fsp, bool keep);
+
+/**
  * @brief A CLOSE removes the handle's locks. In one transaction with that the
  * open's record says that the handle is closed, see phstore_open_is_closed().
  */

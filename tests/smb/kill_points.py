@@ -14,7 +14,9 @@
 # visible, and would keep them off after the next restart. A LOCK or UNLOCK with
 # a sequence number was carried out, the number is not known, and the client
 # that sends it again is refused; or the number is, and it was not carried out.
-# Half a CLOSE: the handle comes back, and its lock does not.
+# Half a CLOSE: the handle comes back, and its lock does not. Half a CREATE: the
+# store has a share mode entry and not its open, or a client is kept off a file,
+# for a moment, by an open that never was.
 
 import os
 import signal
@@ -80,6 +82,7 @@ class Run:
         check(acked or died, "refused though nobody died")
         if died and self.all_die:
             self.server.kill9_all()
+            self.left = self.stored()
             self.server.start()
             self.other.connect_when_up()
         if died:
@@ -107,6 +110,14 @@ class Run:
     def free_soon(self, name):
         self.other.tree.close(self.open_soon(name, 0))
 
+    def stored(self):
+        """How many records each table has."""
+        left = {"brlock": 0, "locking": 0, "smbXsrv_open_global": 0}
+        for r in self.server.phstore_json("dump")["records"]:
+            if r["table"] in left:
+                left[r["table"]] += 1
+        return left
+
     def nothing_stored(self, name, n):
         """
         Everything is closed: the store must not know better. Asked while
@@ -114,11 +125,8 @@ class Run:
         """
         end = time.monotonic() + 60
         while True:
-            left = [r["table"] for r in
-                    self.server.phstore_json("dump")["records"]
-                    if r["table"] in ("brlock", "locking",
-                                      "smbXsrv_open_global")]
-            if not left:
+            left = self.stored()
+            if not any(left.values()):
                 return
             check(time.monotonic() < end,
                   "%s, point %d: left in the store: %s" % (name, n, left))
@@ -134,6 +142,9 @@ class Run:
             return sent[0]
 
         acked, died = self.fire(n, send)
+        if died and self.all_die:
+            check(self.left["locking"] == self.left["smbXsrv_open_global"],
+                  "%s, point %d: half a CREATE: %s" % (name, n, self.left))
         op = None
         if acked:
             op = self.c.tree.create_recv(sent[0])
@@ -146,6 +157,10 @@ class Run:
             op = self.c.tree.create_recv(p, check=False)
         if op is not None:
             self.c.tree.close(op)
+        else:
+            # there is no such open: nobody waits for it
+            self.other.tree.close(self.other.tree.create(
+                name, share=0, persistent=False))
         self.free_soon(name)
         return died
 
