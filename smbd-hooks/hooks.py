@@ -36,6 +36,7 @@ HOOKS = [
                             lib/dbwrap/dbwrap_phstore_number.c
                             lib/dbwrap/dbwrap_phstore_closing.c
                             lib/dbwrap/dbwrap_phstore_creating.c
+                            lib/dbwrap/dbwrap_phstore_held.c
                             lib/dbwrap/dbwrap_phstore_recover.c
                             lib/dbwrap/dbwrap_phstore_gate.c
                             lib/dbwrap/dbwrap_phstore_kept.c
@@ -1031,7 +1032,7 @@ void phstore_leases_db_take(const struct GUID *client_guid,
     hook("create-half", "source3/locking/locking.c",
          "before", "if (e->flags & SHARE_ENTRY_FLAG_PERSISTENT_OPEN) {", """
 	if ((e->flags & SHARE_ENTRY_FLAG_PERSISTENT_OPEN) &&
-	    dbwrap_phstore_entry_is_half(e->share_file_id))
+	    dbwrap_phstore_entry_is_half(&e->pid, e->share_file_id))
 	{
 		e->stale = true;
 		return true;

@@ -11,6 +11,7 @@
 #include "lib/phstore/phstore.h"
 
 struct file_id;
+struct server_id;
 
 /**
  * What this process has asked of the store so far.
@@ -129,14 +130,22 @@ void dbwrap_phstore_creating_begin(uint32_t open_id,
 void dbwrap_phstore_creating_lock(void);
 void dbwrap_phstore_creating_unlock(NTSTATUS status);
 
-/** @brief The request has ended: stage what was put off. */
-void dbwrap_phstore_creating_end(void);
+/** @brief The request has ended: stage what was put off or held back. */
+void dbwrap_phstore_request_end(void);
 
 /**
  * @brief Did the smbd of this share mode entry, which is dead, die in its
- * CREATE? Then the open was never granted. In a cluster always false.
+ * CREATE? Then the open was never granted. In a cluster false for a smbd of
+ * another node.
  */
-bool dbwrap_phstore_entry_is_half(uint64_t share_file_id);
+bool dbwrap_phstore_entry_is_half(const struct server_id *pid,
+				  uint64_t share_file_id);
+
+/**
+ * @brief A CLOSE is about to remove this open's locks, or its share mode
+ * entry: they are staged with the last it removes, see dbwrap_phstore_held.c.
+ */
+void dbwrap_phstore_close_begin(uint32_t open_id, const struct file_id *file);
 
 /**
  * @brief Is this database one of ours?

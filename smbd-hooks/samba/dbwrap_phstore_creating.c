@@ -40,6 +40,8 @@
 #include "lib/dbwrap/dbwrap_private.h"
 #include "lib/dbwrap/dbwrap_phstore_private.h"
 #include "librpc/gen_ndr/file_id.h"
+#include "lib/cluster_support.h"
+#include "ctdbd_conn.h"
 
 enum creating_state {
 	CREATING_NONE,
@@ -75,7 +77,11 @@ void dbwrap_phstore_creating_opens(struct db_phstore_ctx *opens)
 
 void dbwrap_phstore_creating_begin(uint32_t open_id, const struct file_id *file)
 {
-	if (lp_clustering() || creating.state == CREATING_PUT_OFF) {
+	if (lp_clustering()) {
+		dbwrap_phstore_held_begin(open_id, file, false);
+		return;
+	}
+	if (creating.state == CREATING_PUT_OFF) {
 		return;
 	}
 	creating.state = CREATING_BEGUN;
@@ -241,8 +247,9 @@ void dbwrap_phstore_creating_unlock(NTSTATUS status)
 	TALLOC_FREE(creating.base_rec);
 }
 
-void dbwrap_phstore_creating_end(void)
+void dbwrap_phstore_request_end(void)
 {
+	dbwrap_phstore_held_end();
 	if (creating.state == CREATING_NONE) {
 		return;
 	}
@@ -260,17 +267,40 @@ static void creating_is_stored_parser(TDB_DATA key,
 	(void)db_phstore_hdr_pull(&value, persistent, &kept);
 }
 
-bool dbwrap_phstore_entry_is_half(uint64_t share_file_id)
+/*
+ * In a cluster: nobody may wait for ctdb with a record locked. But what this
+ * node's smbds have granted is in this node's store.
+ */
+static bool creating_is_unknown(const struct server_id *pid, TDB_DATA key)
+{
+	struct phstore_blob pkey = { .data = key.dptr, .len = key.dsize };
+	struct phstore *store = dbwrap_phstore_store(false);
+	struct phstore_record rec = {};
+	enum phstore_err err;
+
+	if (store == NULL || pid->vnn != get_my_vnn()) {
+		return false;
+	}
+	err = phstore_get(talloc_tos(), store, creating.opens->table, pkey,
+			  &rec);
+	return err == PHSTORE_ERR_NOT_FOUND;
+}
+
+bool dbwrap_phstore_entry_is_half(const struct server_id *pid,
+				  uint64_t share_file_id)
 {
 	uint8_t keybuf[sizeof(uint32_t)];
 	TDB_DATA key = make_tdb_data(keybuf, sizeof(keybuf));
 	bool persistent = false;
 	NTSTATUS status;
 
-	if (creating.opens == NULL || lp_clustering()) {
+	if (creating.opens == NULL) {
 		return false;
 	}
 	RSIVAL(keybuf, 0, share_file_id & UINT32_MAX);
+	if (lp_clustering()) {
+		return creating_is_unknown(pid, key);
+	}
 	status = dbwrap_parse_record(creating.opens->base, key,
 				     creating_is_stored_parser, &persistent);
 	if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND)) {

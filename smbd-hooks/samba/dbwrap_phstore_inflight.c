@@ -43,6 +43,11 @@ struct inflight_slot {
 	uint32_t number_open_id;
 	uint8_t number_bucket;
 	uint8_t number_value;
+	/* a CLOSE holds back; held_dbs 0: nothing, else bits of 1 << index */
+	_Atomic uint32_t held_dbs;
+	uint32_t held_open_id;
+	uint32_t held_key_len;
+	uint8_t held_key[INFLIGHT_KEY_MAX];
 };
 
 struct inflight_map {
@@ -141,6 +146,23 @@ void dbwrap_phstore_inflight_number(uint32_t open_id,
 	s->number_bucket = bucket;
 	s->number_value = value;
 	s->number_open_id = open_id;
+}
+
+void dbwrap_phstore_inflight_held(unsigned idx, TDB_DATA key, uint32_t open_id)
+{
+	struct inflight_slot *s = inflight_mine();
+
+	if (s == NULL || key.dsize > sizeof(s->held_key)) {
+		return;
+	}
+	if (idx == 0) {
+		atomic_store(&s->held_dbs, 0);
+		return;
+	}
+	memcpy(s->held_key, key.dptr, key.dsize);
+	s->held_key_len = key.dsize;
+	s->held_open_id = open_id;
+	atomic_fetch_or(&s->held_dbs, 1U << (idx - 1));
 }
 
 void dbwrap_phstore_inflight_begin(unsigned idx, TDB_DATA key)
@@ -290,6 +312,45 @@ done:
 	TALLOC_FREE(frame);
 }
 
+/*
+ * It was in the middle of a CLOSE: the volatile databases lack what it had
+ * removed, the store has it all.
+ */
+static void inflight_restage_held(const struct inflight_slot *s)
+{
+	uint32_t dbs = atomic_load(&s->held_dbs);
+	TDB_DATA key = {
+		.dptr = discard_const_p(uint8_t, s->held_key),
+		.dsize = s->held_key_len,
+	};
+	uint8_t keybuf[sizeof(uint32_t)];
+	TDB_DATA open_key = make_tdb_data(keybuf, sizeof(keybuf));
+	unsigned i;
+
+	if (dbs == 0 || s->held_key_len > sizeof(s->held_key)) {
+		return;
+	}
+	RSIVAL(keybuf, 0, s->held_open_id);
+	/* the open first: it must not be there without its locks */
+	for (i = 0; i < INFLIGHT_DBS; i++) {
+		struct db_phstore_ctx *ctx = NULL;
+
+		if (inflight.dbs[i] == NULL) {
+			continue;
+		}
+		ctx = talloc_get_type_abort(inflight.dbs[i]->private_data,
+					    struct db_phstore_ctx);
+		if (ctx->is_opens) {
+			inflight_restage(inflight.dbs[i], open_key);
+		}
+	}
+	for (i = 0; i < INFLIGHT_DBS; i++) {
+		if (inflight.dbs[i] != NULL && (dbs & (1U << i))) {
+			inflight_restage(inflight.dbs[i], key);
+		}
+	}
+}
+
 void dbwrap_phstore_child_gone(pid_t pid,
 			       void (*set_number)(uint32_t open_id,
 						  uint8_t bucket,
@@ -327,8 +388,10 @@ void dbwrap_phstore_child_gone(pid_t pid,
 				inflight_restage(inflight.dbs[idx - 1], key);
 			}
 		}
+		inflight_restage_held(s);
 		s->number_open_id = 0;
 		atomic_store(&s->db, 0);
+		atomic_store(&s->held_dbs, 0);
 		atomic_store(&inflight.map->pids[n], 0);
 		return;
 	}

@@ -11,7 +11,9 @@
  *
  * A CLOSE that removes locks is the same: what the open's record is given is
  * not a number, but that the handle is closed. A crash between the two left a
- * handle that came back without its locks.
+ * handle that came back without its locks. But there both are stored in the
+ * volatile databases only, and staged with what CLOSE removes last
+ * (dbwrap_phstore_held.c).
  *
  * Rules
  *
@@ -267,6 +269,14 @@ enum phstore_err dbwrap_phstore_number_join(const struct db_phstore_ctx *ctx,
 	return err;
 }
 
+void dbwrap_phstore_number_taken(void)
+{
+	if (current.state == NUMBER_LOCKED) {
+		/* as good as staged: the open's removal will be */
+		current.state = NUMBER_STAGED;
+	}
+}
+
 void dbwrap_phstore_number_staged(enum phstore_err err, uint64_t lsn)
 {
 	if (current.state != NUMBER_JOINED) {
@@ -477,6 +487,15 @@ static bool number_stage_both(struct db_record *rec)
 	status = clu_base_store(crec, &hdr, &current.value, 1);
 	if (!NT_STATUS_IS_OK(status)) {
 		return false;
+	}
+	ok = current.number->bucket == PHSTORE_NUMBER_CLOSED &&
+	     dbwrap_phstore_held_take(
+		     &held.ctx, held.key,
+		     (held.value.dptr != NULL) ? &held.value : NULL,
+		     held.releases, &held.version);
+	if (ok) {
+		/* with the open's removal, which has a later version */
+		return true;
 	}
 	err = number_commit(crec, rec->key, &form, &hdr);
 	if (err != PHSTORE_OK) {

@@ -200,6 +200,14 @@ void dbwrap_phstore_inflight_remove(unsigned idx);
 void dbwrap_phstore_inflight_begin(unsigned idx, TDB_DATA key);
 void dbwrap_phstore_inflight_end(void);
 
+/*
+ * A CLOSE has stored this record of database idx, and not staged it; the same
+ * of its open. idx 0: all are.
+ */
+void dbwrap_phstore_inflight_held(unsigned idx,
+				  TDB_DATA key,
+				  uint32_t open_id);
+
 /* Its lock and its number are changed together, see there. */
 void dbwrap_phstore_inflight_number(uint32_t open_id,
 				    uint8_t bucket,
@@ -219,6 +227,8 @@ enum phstore_err dbwrap_phstore_number_join(const struct db_phstore_ctx *ctx,
 					    struct phstore_txn *txn,
 					    bool releases);
 void dbwrap_phstore_number_staged(enum phstore_err err, uint64_t lsn);
+/* The locks are held back: what the open is given is stored, not staged. */
+void dbwrap_phstore_number_taken(void);
 /* In a cluster: it is not to be staged yet. */
 bool dbwrap_phstore_number_hold(const struct db_phstore_ctx *ctx,
 				TDB_DATA key,
@@ -245,6 +255,30 @@ bool dbwrap_phstore_closing_end(const struct db_phstore_ctx *ctx,
 				TDB_DATA key);
 /* The database of opens of this process, NULL: it is gone */
 void dbwrap_phstore_closing_opens(struct db_phstore_ctx *opens);
+
+/* dbwrap_phstore_held.c */
+
+/*
+ * Is this staged with the last record of the request? version: in a cluster;
+ * the record is stored in the volatile database.
+ */
+bool dbwrap_phstore_held_take(const struct db_phstore_ctx *ctx,
+			      TDB_DATA key,
+			      const TDB_DATA *value,
+			      bool releases,
+			      const struct phstore_version *version);
+/* A record is being staged: if it is the last, the others go with it. */
+enum phstore_err dbwrap_phstore_held_join(const struct db_phstore_ctx *ctx,
+					  TDB_DATA key,
+					  struct phstore_txn *txn);
+/* True: stage it again, without them */
+bool dbwrap_phstore_held_staged(enum phstore_err err, uint64_t lsn);
+/* See dbwrap_phstore_creating_begin(). is_close: locks, too */
+void dbwrap_phstore_held_begin(uint32_t open_id,
+			       const struct file_id *file,
+			       bool is_close);
+/* The request has ended. */
+void dbwrap_phstore_held_end(void);
 
 /* dbwrap_phstore_creating.c, not in a cluster */
 

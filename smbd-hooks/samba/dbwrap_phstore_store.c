@@ -688,6 +688,8 @@ enum phstore_err dbwrap_phstore_stage_version(
 	enum phstore_err err;
 	uint64_t lsn = 0;
 
+	bool again;
+
 	dbwrap_phstore_closing_changed(ctx);
 	if (version != NULL) {
 		bool is_held;
@@ -700,10 +702,21 @@ enum phstore_err dbwrap_phstore_stage_version(
 		opts.version = *version;
 		opts.skip_same = false;
 	}
+	if (version != NULL || ctx->is_locks) {
+		bool is_held;
+
+		is_held = dbwrap_phstore_held_take(
+			ctx, key, value, releases, version);
+		if (is_held) {
+			dbwrap_phstore_number_taken();
+			return PHSTORE_OK;
+		}
+	}
 	store = dbwrap_phstore_store(false);
 	if (store == NULL) {
 		return PHSTORE_ERR_IO;
 	}
+again:
 	txn = phstore_txn_new(NULL, store);
 	if (txn == NULL) {
 		return PHSTORE_ERR_NO_MEMORY;
@@ -733,7 +746,16 @@ enum phstore_err dbwrap_phstore_stage_version(
 	if (err != PHSTORE_OK) {
 		goto done;
 	}
+	err = dbwrap_phstore_held_join(ctx, key, txn);
+	if (err != PHSTORE_OK) {
+		goto done;
+	}
 	err = phstore_stage(txn, &lsn);
+	again = dbwrap_phstore_held_staged(err, lsn);
+	if (again) {
+		talloc_free(txn);
+		goto again;
+	}
 	dbwrap_phstore_number_staged(err, lsn);
 	dbwrap_phstore_creating_staged(err, lsn);
 	if (err == PHSTORE_OK) {

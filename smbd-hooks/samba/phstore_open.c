@@ -445,8 +445,7 @@ void phstore_open_close_begin(struct files_struct *fsp)
 	};
 	dbwrap_phstore_number_begin(&number);
 	dbwrap_phstore_number_granted();
-	/* the share mode entry, with the open */
-	dbwrap_phstore_more(!lp_clustering());
+	dbwrap_phstore_close_begin(op->global->open_global_id, &fsp->file_id);
 }
 
 void phstore_open_close_end(void)
@@ -465,6 +464,11 @@ void phstore_open_close_entry(struct files_struct *fsp)
 		return;
 	}
 	phstore_open_closing.op = NULL;
+	if (lp_clustering()) {
+		dbwrap_phstore_close_begin(
+			op->global->open_global_id, &fsp->file_id);
+		return;
+	}
 	dbwrap_phstore_closing_begin(op->global->open_global_id,
 				     &fsp->file_id,
 				     phstore_open_closing.persistent);

@@ -109,7 +109,7 @@ void phstore_smb2_dispatch(struct smbd_smb2_request *req)
 		req->phstore.failures = progress->failures;
 	}
 
-	dbwrap_phstore_creating_end();
+	dbwrap_phstore_request_end();
 	inhdr = SMBD_SMB2_IN_HDR_PTR(req);
 	flags = IVAL(inhdr, SMB2_HDR_FLAGS);
 	dbwrap_phstore_more(phstore_smb2_is_numbered(req));
@@ -207,7 +207,7 @@ void phstore_smb2_answered(struct smbd_smb2_request *req)
 	bool is_error = NT_STATUS_IS_ERR(status);
 	struct files_struct *fsp = req->compat_chain_fsp;
 
-	dbwrap_phstore_creating_end();
+	dbwrap_phstore_request_end();
 	if (!is_error) {
 		req->phstore.acks = true;
 	}

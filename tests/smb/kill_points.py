@@ -49,13 +49,15 @@ class Run:
         self.other = phlab.Client(server, share="plain",
                                   name="other").connect()
 
+    def parent(self):
+        return self.server.proc.pid
+
     def fire(self, n, send):
         """Returns acknowledged or not, and whether smbd died of it."""
         # the scavenger changes the store as well, when it likes
         pid = self.server.pid_of(self.c.conn)
-        if self.all_die:
-            # killed with it: it must not begin to put things right
-            phlab.signal_pid(self.server.proc.pid, signal.SIGSTOP)
+        # it must not begin to put things right before the store was looked at
+        phlab.signal_pid(self.parent(), signal.SIGSTOP)
         with open(self.gun, "w") as f:
             f.write("%-8d %d" % (n, pid))
         # smbd is the client's user at some points
@@ -75,16 +77,17 @@ class Run:
             os.unlink(self.gun)
         except FileNotFoundError:
             died = True
-        if self.all_die and not died:
-            phlab.signal_pid(self.server.proc.pid, signal.SIGCONT)
-        elif not self.all_die and died:
-            phlab.wait_gone(pid)
         check(acked or died, "refused though nobody died")
+        if died:
+            self.left = self.stored()
         if died and self.all_die:
             self.server.kill9_all()
-            self.left = self.stored()
             self.server.start()
             self.other.connect_when_up()
+        else:
+            phlab.signal_pid(self.parent(), signal.SIGCONT)
+        if died and not self.all_die:
+            phlab.wait_gone(pid)
         if died:
             self.c.connect_when_up()
         return acked, died
@@ -142,7 +145,7 @@ class Run:
             return sent[0]
 
         acked, died = self.fire(n, send)
-        if died and self.all_die:
+        if died:
             check(self.left["locking"] == self.left["smbXsrv_open_global"],
                   "%s, point %d: half a CREATE: %s" % (name, n, self.left))
         op = None
@@ -162,6 +165,7 @@ class Run:
             self.other.tree.close(self.other.tree.create(
                 name, share=0, persistent=False))
         self.free_soon(name)
+        self.nothing_stored(name, n)
         return died
 
     def at_numbered(self, name, n, unlock, ranges=1, others=True, **how):
@@ -260,6 +264,9 @@ class Run:
         op = self.open(name, lease_key)
         self.c.tree.lock(op, 0, 10)
         acked, died = self.fire(n, lambda: self.c.tree.close_send(op))
+        if died:
+            check(len(set(self.left.values())) == 1,
+                  "%s, point %d: half a CLOSE: %s" % (name, n, self.left))
         if died:
             p = self.c.tree.reconnect_send(op)
             back = self.c.tree.create_recv(p, check=False)

@@ -1,0 +1,363 @@
+/*
+ * phstore: what a request has stored and stages with its last record
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * A request changes up to three records: the file's locks, its share modes,
+ * and the open, in this order in a CLOSE, without the locks in a CREATE. All
+ * are staged in one transaction, with the last of them, so that a crash leaves
+ * all or nothing. The others are stored in the volatile database and held back
+ * here.
+ *
+ * Rules, on one machine
+ *
+ * - Held back are the locks that a CLOSE removes. They are staged with the
+ *   share mode entry, which is removed under the same lock of the file
+ *   (g_lock): nobody changes the locks in between. (A CREATE's entry:
+ *   dbwrap_phstore_creating.c.)
+ *
+ * Rules, in a cluster
+ *
+ * - A value is stored in the volatile database, with its version, before it is
+ *   staged, and this version is nobody else's. So what was stored can be staged
+ *   later, as it was then, whatever became of the record since: the greater
+ *   version counts. Held back are the locks and the share modes; they are
+ *   staged with the open.
+ * - The gate stays entered meanwhile: who closes it waits for the request, so
+ *   the epoch is the same at the end, or staging is refused as ever.
+ * - Another node may have changed the record, and its version, with what was
+ *   held back in it, be in this store already. Then ours is refused as STALE.
+ *   The open goes alone; then the record is locked and staged anew, in a
+ *   version of this node, before the request is answered: that K nodes have
+ *   the other version nobody told us.
+ *
+ * Rules, for both
+ *
+ * - A smbd that is killed in the middle of a CLOSE: smbd's parent stages what
+ *   the volatile databases have (dbwrap_phstore_inflight.c). Nobody was told
+ *   anything; if all die before that, or the node, the handle is back as it
+ *   was. In the middle of a CREATE: there is nothing to stage.
+ * - A request that ends without its last record stages what is held before it
+ *   is answered.
+ * - Requests are processed one after the other; for a second file nothing is
+ *   held back.
+ */
+
+#include "includes.h"
+#include "lib/util/util_tdb.h"
+#include "lib/dbwrap/dbwrap.h"
+#include "lib/dbwrap/dbwrap_private.h"
+#include "lib/dbwrap/dbwrap_phstore_private.h"
+#include "lib/dbwrap/dbwrap_phstore_ctdb.h"
+#include "librpc/gen_ndr/file_id.h"
+
+/* locks and share modes */
+#define HELD_MAX 2
+
+enum held_state {
+	HELD_NONE,
+	HELD_BEGUN,
+	HELD_JOINED,		/* in the transaction with the last record */
+	HELD_STALE,		/* refused: to be staged anew */
+};
+
+struct held_rec {
+	struct db_phstore_ctx as;
+	TDB_DATA value;			/* dptr NULL: removed */
+	bool releases;
+	struct phstore_version version;
+};
+
+static struct {
+	enum held_state state;
+	bool is_close;
+	struct file_id file;
+	uint32_t open_id;
+	uint8_t open_key[sizeof(uint32_t)];
+	struct held_rec recs[HELD_MAX];
+	unsigned num;
+	struct phstore *entered;	/* its gate, in a cluster */
+} held;
+
+static TDB_DATA held_file(void)
+{
+	return make_tdb_data((const uint8_t *)&held.file, sizeof(held.file));
+}
+
+static void held_clear(void)
+{
+	unsigned i;
+
+	for (i = 0; i < held.num; i++) {
+		TALLOC_FREE(held.recs[i].value.dptr);
+	}
+	held.num = 0;
+	held.state = HELD_NONE;
+	dbwrap_phstore_inflight_held(0, tdb_null, 0);
+	if (held.entered != NULL) {
+		clu_leave(held.entered);
+		held.entered = NULL;
+	}
+}
+
+void dbwrap_phstore_held_begin(uint32_t open_id,
+			       const struct file_id *file,
+			       bool is_close)
+{
+	if (held.num != 0) {
+		/* another file's: they are staged when the request ends */
+		return;
+	}
+	held.state = HELD_BEGUN;
+	held.is_close = is_close;
+	held.file = *file;
+	held.open_id = open_id;
+	RSIVAL(held.open_key, 0, open_id);
+}
+
+void dbwrap_phstore_close_begin(uint32_t open_id, const struct file_id *file)
+{
+	dbwrap_phstore_held_begin(open_id, file, true);
+}
+
+/* The place for what is held of this table; the later change counts. */
+static struct held_rec *held_place(const struct db_phstore_ctx *ctx)
+{
+	unsigned i;
+
+	for (i = 0; i < held.num; i++) {
+		if (held.recs[i].as.is_locks == ctx->is_locks) {
+			TALLOC_FREE(held.recs[i].value.dptr);
+			return &held.recs[i];
+		}
+	}
+	if (held.num == HELD_MAX) {
+		return NULL;
+	}
+	held.num += 1;
+	return &held.recs[held.num - 1];
+}
+
+static bool held_wants(const struct db_phstore_ctx *ctx,
+		       TDB_DATA key,
+		       bool is_cluster)
+{
+	if (held.state != HELD_BEGUN || !tdb_data_equal(key, held_file())) {
+		return false;
+	}
+	if (ctx->is_shares) {
+		return is_cluster;
+	}
+	return ctx->is_locks && held.is_close;
+}
+
+bool dbwrap_phstore_held_take(const struct db_phstore_ctx *ctx,
+			      TDB_DATA key,
+			      const TDB_DATA *value,
+			      bool releases,
+			      const struct phstore_version *version)
+{
+	struct held_rec rec = { .as = *ctx, .releases = releases };
+	struct phstore *store = NULL;
+	struct held_rec *place = NULL;
+	uint64_t epoch = 0;
+	uint64_t floor = 0;
+	enum phstore_err err;
+	bool ok;
+
+	ok = held_wants(ctx, key, version != NULL);
+	if (!ok) {
+		return false;
+	}
+	if (value != NULL) {
+		rec.value.dptr = talloc_memdup(
+			NULL, value->dptr, value->dsize);
+		if (rec.value.dptr == NULL) {
+			return false;
+		}
+		rec.value.dsize = value->dsize;
+	}
+	if (version != NULL) {
+		rec.version = *version;
+	}
+	if (version != NULL && held.entered == NULL) {
+		/* it is already, for the record that is locked */
+		store = dbwrap_phstore_store(false);
+		err = (store != NULL) ? clu_enter(store, &epoch, &floor) :
+					PHSTORE_ERR_IO;
+		if (err != PHSTORE_OK) {
+			TALLOC_FREE(rec.value.dptr);
+			return false;
+		}
+		held.entered = store;
+	}
+	place = held_place(ctx);
+	if (place == NULL) {
+		TALLOC_FREE(rec.value.dptr);
+		return false;
+	}
+	*place = rec;
+	if (held.is_close) {
+		dbwrap_phstore_inflight_held(
+			ctx->inflight_idx, key, held.open_id);
+	}
+	return true;
+}
+
+static enum phstore_err held_put(const struct held_rec *rec,
+				 struct phstore_txn *txn)
+{
+	struct phstore_op_options opts = {
+		.durability = rec->as.durability,
+		.skip_same = held.entered == NULL,
+		.use_reserve = rec->releases,
+		.version = rec->version,
+	};
+	TDB_DATA file = held_file();
+	struct phstore_blob key = { .data = file.dptr, .len = file.dsize };
+	struct phstore_blob val = {
+		.data = rec->value.dptr,
+		.len = rec->value.dsize,
+	};
+
+	if (rec->value.dptr == NULL) {
+		return phstore_txn_delete(txn, rec->as.table, key, &opts);
+	}
+	return phstore_txn_put(txn, rec->as.table, key, val, &opts);
+}
+
+enum phstore_err dbwrap_phstore_held_join(const struct db_phstore_ctx *ctx,
+					  TDB_DATA key,
+					  struct phstore_txn *txn)
+{
+	TDB_DATA open_key = make_tdb_data(held.open_key,
+					  sizeof(held.open_key));
+	bool is_last;
+	unsigned i;
+
+	if (held.state != HELD_BEGUN || held.num == 0) {
+		return PHSTORE_OK;
+	}
+	if (held.entered != NULL) {
+		is_last = ctx->is_opens && tdb_data_equal(key, open_key);
+	} else {
+		is_last = ctx->is_shares && tdb_data_equal(key, held_file());
+	}
+	if (!is_last) {
+		return PHSTORE_OK;
+	}
+	for (i = 0; i < held.num; i++) {
+		enum phstore_err err = held_put(&held.recs[i], txn);
+
+		if (err != PHSTORE_OK) {
+			return err;
+		}
+	}
+	held.state = HELD_JOINED;
+	return PHSTORE_OK;
+}
+
+bool dbwrap_phstore_held_staged(enum phstore_err err, uint64_t lsn)
+{
+	unsigned i;
+
+	if (held.state != HELD_JOINED) {
+		return false;
+	}
+	if (err == PHSTORE_ERR_STALE) {
+		held.state = HELD_STALE;
+		return true;
+	}
+	if (err != PHSTORE_OK) {
+		held.state = HELD_BEGUN;
+		return false;
+	}
+	for (i = 0; i < held.num; i++) {
+		dbwrap_phstore_covered(&held.recs[i].as, lsn);
+	}
+	held_clear();
+	return false;
+}
+
+/* In a cluster: stage what the record is now, in a version of this node. */
+static enum phstore_err held_stage_anew(const struct held_rec *held_rec)
+{
+	struct db_record *rec = NULL;
+	struct clu_rec *crec = NULL;
+	TDB_DATA value = {};
+	NTSTATUS status;
+	int flag;
+
+	if (held.entered == NULL) {
+		return PHSTORE_ERR_FULL;
+	}
+	rec = clu_fetch_locked(held_rec->as.db, NULL, held_file());
+	if (rec == NULL) {
+		return PHSTORE_ERR_NOT_READY;
+	}
+	crec = rec->private_data;
+	if (!clu_is_persistent(&crec->hdr)) {
+		/* whoever removed the last of them has staged that */
+		TALLOC_FREE(rec);
+		return PHSTORE_OK;
+	}
+	flag = (crec->hdr.flags & PHVOL_KEPT) ? DBWRAP_STORE_PHSTORE_KEPT :
+						DBWRAP_STORE_PHSTORE_SURE;
+	value = dbwrap_record_get_value(rec);
+	status = dbwrap_record_storev(
+		rec, &value, 1, DBWRAP_STORE_PERSISTENT | flag);
+	TALLOC_FREE(rec);
+	return NT_STATUS_IS_OK(status) ? PHSTORE_OK : PHSTORE_ERR_IO;
+}
+
+static enum phstore_err held_stage_alone(const struct held_rec *rec)
+{
+	struct phstore *store = dbwrap_phstore_store(false);
+	struct phstore_txn *txn = NULL;
+	enum phstore_err err;
+	uint64_t lsn = 0;
+
+	if (store == NULL) {
+		return PHSTORE_ERR_IO;
+	}
+	txn = phstore_txn_new(NULL, store);
+	if (txn == NULL) {
+		return PHSTORE_ERR_NO_MEMORY;
+	}
+	err = held_put(rec, txn);
+	if (err == PHSTORE_OK) {
+		err = phstore_stage(txn, &lsn);
+	}
+	if (err == PHSTORE_OK) {
+		dbwrap_phstore_staged(&rec->as, lsn);
+	}
+	talloc_free(txn);
+	return err;
+}
+
+void dbwrap_phstore_held_end(void)
+{
+	enum held_state state = held.state;
+	unsigned i;
+
+	/* what is staged now is not held back once more */
+	held.state = HELD_NONE;
+	for (i = 0; i < held.num; i++) {
+		struct held_rec *rec = &held.recs[i];
+		enum phstore_err err = PHSTORE_ERR_STALE;
+
+		if (state != HELD_STALE) {
+			err = held_stage_alone(rec);
+		}
+		if (err == PHSTORE_ERR_STALE || err == PHSTORE_ERR_FULL) {
+			/* full: what is kept goes out of the store */
+			err = held_stage_anew(rec);
+		}
+		if (err != PHSTORE_OK) {
+			dbwrap_phstore_failed(&rec->as, "store", err, true);
+		}
+	}
+	if (held.num != 0 || held.entered != NULL) {
+		held_clear();
+	}
+}
