@@ -29,7 +29,10 @@ MORE_HANDLES = {
     "lease-rwh": ("ca_rwh", "persistent", "RWH"),
     "lease-none": ("ca_rwh", "persistent", "none"),
 }
-# what is compared one right behind the other: a machine has phases
+# What is compared within a few percent: one right behind the other, in short
+# slices, many times. A machine has phases, longer than those.
+SLICES = 6
+SLICE_S = 0.25
 TURNS = (("local", "durable"), ("none", "durable"),
          ("none", "durable"), ("local", "durable"),
          ("local", "lease-rwh"), ("local", "lease-none"),
@@ -46,8 +49,8 @@ def steps(bench):
     cells = len(WORKLOADS) * len(CLIENTS) * 4
     more = 3 * (len(MORE_CLIENTS) + len(OFFERED)) * few_rounds(bench)
     bare = len(WORKLOADS) * len(CLIENTS) * (bench_bare.STEPS + 1)
-    return bench.rounds * (cells + len(WORKLOADS) + bare + len(TURNS)) + \
-        more + slow_steps(bench)
+    each = cells + len(WORKLOADS) + bare + SLICES * len(TURNS)
+    return bench.rounds * each + more + slow_steps(bench)
 
 
 def offered(handle, rate):
@@ -158,11 +161,13 @@ def beside_bare(bench, bare, cells, peer, workload, lock, clients):
 
 
 def more_handles(bench, cells, ours, peer):
-    for server, name in TURNS:
+    for server, name in TURNS * SLICES:
         share, handle, lease = MORE_HANDLES[name]
         cells.measure(bench, ours if server == "local" else peer,
                       "open-close", False, handle, 1, name,
-                      share=share, lease=lease)
+                      share=share, lease=lease,
+                      seconds=min(SLICE_S, bench.seconds),
+                      more=("--warmup", "0.1"))
 
 
 def more_handle_rows(bench, cells):
@@ -176,7 +181,8 @@ def more_handle_rows(bench, cells):
               ratios(times("local", "durable"), times("none", "durable")),
               "x upstream's time", "<=", 1.1, 1,
               "median time of a cycle with a durable v2 handle and an RWH "
-              "lease, ours over upstream's storage, in turns",
+              "lease, ours over upstream's storage, in turns of %g s" %
+              SLICE_S,
               figures="%.0f us, upstream's %.0f" % (
                   median(times("local", "durable")),
                   median(times("none", "durable"))))
@@ -187,8 +193,9 @@ def more_handle_rows(bench, cells):
               median(ratios(times("none", "lease-rwh"),
                             times("none", "lease-none"))),
               "median time of a cycle with a persistent handle and an RWH "
-              "lease over one without a lease, in turns; peer: upstream's "
-              "storage likewise, the share told to grant RWH",
+              "lease over one without a lease, in turns of %g s; peer: "
+              "upstream's storage likewise, the share told to grant RWH" %
+              SLICE_S,
               figures="%.0f us, without %.0f" % (
                   median(times("local", "lease-rwh")),
                   median(times("local", "lease-none"))))

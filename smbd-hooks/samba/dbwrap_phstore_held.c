@@ -303,6 +303,8 @@ static enum phstore_err held_stage_anew(const struct held_rec *held_rec)
 	}
 	flag = (crec->hdr.flags & PHVOL_KEPT) ? DBWRAP_STORE_PHSTORE_KEPT :
 						DBWRAP_STORE_PHSTORE_SURE;
+	DBG_NOTICE("%s: changed by another node meanwhile, staged anew\n",
+		   held_rec->as.table);
 	value = dbwrap_record_get_value(rec);
 	status = dbwrap_record_storev(
 		rec, &value, 1, DBWRAP_STORE_PERSISTENT | flag);
