@@ -1,13 +1,14 @@
 /*
- * phstore: end a smbd at the n-th point of the store's code
+ * phstore: end, or stop, a smbd at the n-th point of the store's code
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
  * Preloaded into smbd by the test of this name. The store's test build
  * calls phstore_test_point_fn between every two steps others can see. Points
- * as well: before and after a lock or an open is stored in the volatile
- * database. The file $KILL_POINTS_FILE holds how many more points to live, and
- * whose; at the last one the file is removed and the process kills itself.
+ * as well: before and after a lock, a share mode or an open is stored in the
+ * volatile database. The file $KILL_POINTS_FILE holds how many more points to
+ * live, whose, and the signal to send, SIGKILL if it names none; at the last
+ * point the file is removed and the process sends itself that signal.
  */
 
 #define _GNU_SOURCE
@@ -37,6 +38,7 @@ static void at_point(const char *name)
 	const char *path = getenv("KILL_POINTS_FILE");
 	FILE *f = NULL;
 	int left = 0;
+	int sig = SIGKILL;
 	int pid = 0;
 	int n;
 
@@ -47,12 +49,12 @@ static void at_point(const char *name)
 	if (f == NULL) {
 		return;
 	}
-	n = fscanf(f, "%d %d", &left, &pid);
-	if (n == 2 && pid != getpid()) {
+	n = fscanf(f, "%d %d %d", &left, &pid, &sig);
+	if (n >= 2 && pid != getpid()) {
 		fclose(f);
 		return;
 	}
-	if (n == 2 && left > 1) {
+	if (n >= 2 && left > 1) {
 		rewind(f);
 		fprintf(f, "%-8d", left - 1);
 		fclose(f);
@@ -64,7 +66,7 @@ static void at_point(const char *name)
 		return;
 	}
 	fprintf(stderr, "kill_points: %s\n", name);
-	kill(getpid(), SIGKILL);
+	kill(getpid(), sig);
 }
 
 static void at_tdb(void *tdb, const char *name)
@@ -72,6 +74,7 @@ static void at_tdb(void *tdb, const char *name)
 	const char *path = tdb_name != NULL ? tdb_name(tdb) : "";
 
 	if (strstr(path, "/brlock.tdb") != NULL ||
+	    strstr(path, "/locking.tdb") != NULL ||
 	    strstr(path, "/smbXsrv_open_global.tdb") != NULL)
 	{
 		at_point(name);
