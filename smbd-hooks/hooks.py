@@ -1061,7 +1061,7 @@ void phstore_leases_db_take(const struct GUID *client_guid,
     hook("keep-entry-purged", "source3/locking/share_mode_lock.c",
          "before", "*num_share_modes -= 1;", """
 		if (e.flags & PHSTORE_SHARE_ENTRY_KEPT) {
-			dbwrap_phstore_kept_acks();
+			dbwrap_phstore_kept_purged();
 		}
 """, scope="function share_mode_for_one_entry"),
 

@@ -5,7 +5,8 @@
  *
  * Answers "why was this reconnect refused". Each change of an open is in the
  * log with all of its record until compaction drops it, so nothing has to be
- * written for this: two states that follow each other tell what happened.
+ * written for this: two states that follow each other tell what happened, and
+ * who took the file from it the file's own (phstore_history_file.c).
  * The log has no clock; the times shown are those smbd wrote into the open.
  */
 
@@ -15,7 +16,7 @@
 #include <string.h>
 
 #include "phstore_bytes.h"
-#include "phstore_cursor.h"
+#include "phstore_history.h"
 #include "phstore_tool.h"
 
 #define TABLE "smbXsrv_open_global"
@@ -23,6 +24,8 @@
 #define LEASE_LEN 40
 #define LEASE_MAGIC "PHLEASE1"
 #define LEASE_MAGIC_LEN 8
+/* files a handle's id was of; ids are used again */
+#define FILES_MAX 16
 
 /* What of an open's record (phstore_decode.c has the layout) matters here. */
 struct open_state {
@@ -35,6 +38,7 @@ struct open_state {
 	uint16_t channel_sequence;
 	uint8_t lock_sequences[LOCK_SEQUENCES];
 	uint8_t lease[LEASE_LEN];	/* zeros: none */
+	uint8_t file[HISTORY_FILE_LEN];	/* zeros: not known */
 };
 
 struct history {
@@ -46,6 +50,14 @@ struct history {
 	bool deleted;
 	uint64_t num;
 	enum phtool_exit result;
+
+	uint8_t files[FILES_MAX][HISTORY_FILE_LEN];
+	size_t num_files;
+	struct history_gone gone[HISTORY_GONE_MAX];
+	size_t num_gone;
+	size_t next_gone;	/* to be told */
+	bool purged;		/* in this life */
+	bool entry_gone;	/* so */
 };
 
 static bool is_disconnected(const uint8_t *server)
@@ -85,7 +97,10 @@ static bool pull_open(struct phstore_blob value, struct open_state *o)
 	cur_u64(&c);
 	cur_u64(&c);
 	cur_align(&c, 8);
-	cur_take(&c, 24);	/* file id */
+	p = cur_take(&c, HISTORY_FILE_LEN);
+	if (p != NULL) {
+		memcpy(o->file, p, HISTORY_FILE_LEN);
+	}
 	cur_u32(&c);		/* name hash */
 	cur_align(&c, 4);
 	cur_u8(&c);
@@ -159,21 +174,130 @@ static const char *what_happened(const struct history *h,
 	return "updated";
 }
 
-static const char *why_removed(const struct history *h)
+/* closes: the entry went in the same transaction */
+static const char *why_removed(const struct history *h, bool closes)
 {
+	/* the scavenger removes the open, then its entry */
+	bool entry_next = h->next_gone < h->num_gone &&
+			  !h->gone[h->next_gone].has_by;
+
 	if (!h->known) {
 		return "removed";
+	}
+	if (closes) {
+		return "removed: closed";
+	}
+	if (h->purged) {
+		return "removed: purged";
 	}
 	if (h->last.disconnected != 0 && h->last.timeout == 0) {
 		return "removed: closed";
 	}
+	if (h->last.disconnected != 0 && (h->entry_gone || entry_next)) {
+		return "removed: expired";
+	}
 	if (h->last.disconnected != 0) {
-		return "removed: its time was over, or the file was purged";
+		return "removed: expired or purged";
 	}
 	if (h->last.has_server) {
 		return "removed: closed";
 	}
 	return "removed";
+}
+
+static void end_event(struct history *h)
+{
+	struct phdump_out *out = &h->tool->out;
+
+	phdump_end(out);
+	if (!out->json) {
+		phdump_line(out, "%s", "");
+	}
+	h->num += 1;
+}
+
+/* What its entry went through until then. True: it went with that. */
+static bool tell_gone(struct history *h, uint64_t lsn)
+{
+	struct phdump_out *out = &h->tool->out;
+
+	while (h->next_gone < h->num_gone) {
+		const struct history_gone *gone = &h->gone[h->next_gone];
+		struct cursor c = cur_init(gone->by.server, SERVER_ID_LEN);
+
+		if (gone->lsn > lsn) {
+			return false;
+		}
+		h->next_gone += 1;
+		h->entry_gone = true;
+		if (gone->lsn == lsn) {
+			return true;
+		}
+		if (!gone->has_by) {
+			continue;
+		}
+		h->purged = true;
+		phdump_object(out, NULL);
+		phdump_str(out, "event", "purged");
+		phdump_u64(out, "lsn", gone->lsn);
+		cur_show_server_id(out, "by_server", &c);
+		phdump_id(out, "by_open", gone->by.share_file_id, 16);
+		phdump_u64(out, "by_uid", gone->by.uid);
+		if (gone->by.has_client) {
+			phdump_str(out, "by_client", gone->by.client.s);
+		}
+		end_event(h);
+	}
+	return false;
+}
+
+static int files_fn(const struct phstore_record *rec, bool deleted,
+		    void *private_data)
+{
+	static const uint8_t zeros[HISTORY_FILE_LEN];
+	struct history *h = private_data;
+	struct open_state o = {};
+	size_t i;
+	bool ok;
+
+	ok = !deleted && pull_open(rec->value, &o);
+	if (!ok || memcmp(o.file, zeros, sizeof(zeros)) == 0) {
+		return 0;
+	}
+	for (i = 0; i < h->num_files; i++) {
+		if (memcmp(h->files[i], o.file, sizeof(o.file)) == 0) {
+			return 0;
+		}
+	}
+	if (h->num_files < FILES_MAX) {
+		memcpy(h->files[h->num_files], o.file, sizeof(o.file));
+		h->num_files += 1;
+	}
+	return 0;
+}
+
+static int gone_cmp(const void *a, const void *b)
+{
+	const struct history_gone *x = a;
+	const struct history_gone *y = b;
+
+	return (x->lsn > y->lsn) - (x->lsn < y->lsn);
+}
+
+static enum phstore_err find_gone(struct history *h, uint32_t id,
+				  struct phstore_blob key)
+{
+	struct phstore *store = h->tool->store;
+	enum phstore_err err;
+	size_t i;
+
+	err = phstore_history(store, TABLE, key, files_fn, h);
+	for (i = 0; err == PHSTORE_OK && i < h->num_files; i++) {
+		err = history_file(
+			store, id, h->files[i], h->gone, &h->num_gone);
+	}
+	qsort(h->gone, h->num_gone, sizeof(h->gone[0]), gone_cmp);
+	return err;
 }
 
 static int history_fn(const struct phstore_record *rec, bool deleted,
@@ -184,6 +308,7 @@ static int history_fn(const struct phstore_record *rec, bool deleted,
 	struct open_state o = {};
 	const char *event = NULL;
 	bool known = false;
+	bool closes;
 	int again;
 
 	again = (rec->version.epoch == h->version.epoch &&
@@ -191,8 +316,10 @@ static int history_fn(const struct phstore_record *rec, bool deleted,
 	if (h->has_last && again && deleted == h->deleted) {
 		return 0;	/* copied by compaction */
 	}
+	closes = tell_gone(h, rec->lsn) && deleted;
 	if (deleted) {
-		event = why_removed(h);
+		event = why_removed(h, closes);
+		h->purged = h->entry_gone = false;
 	} else {
 		known = pull_open(rec->value, &o);
 		event = known ? what_happened(h, &o) : "not decoded";
@@ -211,12 +338,8 @@ static int history_fn(const struct phstore_record *rec, bool deleted,
 		cur_show_nttime(out, "disconnected", o.disconnected);
 		phdump_u64(out, "timeout_ms", o.timeout);
 	}
-	phdump_end(out);
-	if (!out->json) {
-		phdump_line(out, "%s", "");
-	}
+	end_event(h);
 
-	h->num += 1;
 	h->has_last = true;
 	h->deleted = deleted;
 	h->version = rec->version;
@@ -261,7 +384,14 @@ enum phtool_exit phtool_history(struct phtool *tool)
 		phdump_str(out, "store", tool->dir);
 		phdump_array(out, "history");
 	}
-	err = phstore_history(tool->store, TABLE, key, history_fn, &h);
+	err = find_gone(&h, id, key);
+	if (err == PHSTORE_OK) {
+		err = phstore_history(
+			tool->store, TABLE, key, history_fn, &h);
+	}
+	if (err == PHSTORE_OK) {
+		(void)tell_gone(&h, UINT64_MAX);
+	}
 	damage = phtool_warn_damage(tool);
 	if (out->json) {
 		phdump_end(out);

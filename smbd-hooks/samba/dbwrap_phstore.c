@@ -18,8 +18,8 @@
  *   dies between the two steps leaves a staged change that nobody saw and
  *   nobody was told of; the next store of the record stages all of it again,
  *   and smbd's parent does at once (dbwrap_phstore_inflight.c).
- * - One record, one transaction; but a lock and its sequence number are one
- *   (dbwrap_phstore_number.c).
+ * - What one request changes is one transaction: dbwrap_phstore_held.c,
+ *   _creating.c, _closing.c, _number.c.
  * - A change the store refuses is not made in the volatile database either.
  *   Where the caller can not be told (removals, locks, share modes) this
  *   process ends as if killed, see dbwrap_phstore_failed(). It seldom comes
@@ -367,6 +367,7 @@ static NTSTATUS db_phstore_do_storev(struct db_record *rec,
 		err = dbwrap_phstore_stage(ctx, rec->key, &form, releases);
 		staged = true;
 	} else if (rec->flags.persistent) {
+		dbwrap_phstore_note_purge(ctx, rec->key, dbufs, num_dbufs);
 		err = dbwrap_phstore_removal(ctx, rec->key, prec->kept);
 		staged = true;
 	}

@@ -244,4 +244,10 @@ void dbwrap_phstore_kept_begin(bool all);
 /** @brief From here on the answer to this request does. */
 void dbwrap_phstore_kept_acks(void);
 
+/**
+ * @brief It takes a file from such a handle: as dbwrap_phstore_kept_acks().
+ * The file's record is stored next, and the log is to say who it was.
+ */
+void dbwrap_phstore_kept_purged(void);
+
 #endif /* DBWRAP_PHSTORE_H */

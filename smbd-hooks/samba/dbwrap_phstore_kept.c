@@ -48,6 +48,7 @@ static struct {
 	bool keeps;
 	bool next;
 	bool acks;
+	bool purged;
 } kept;
 
 bool dbwrap_phstore_keeps_config(void)
@@ -93,11 +94,39 @@ bool dbwrap_phstore_keep_now(void)
 void dbwrap_phstore_kept_begin(bool all)
 {
 	kept.acks = all;
+	kept.purged = false;
 }
 
 void dbwrap_phstore_kept_acks(void)
 {
 	kept.acks = true;
+}
+
+void dbwrap_phstore_kept_purged(void)
+{
+	kept.acks = true;
+	kept.purged = true;
+}
+
+void dbwrap_phstore_note_purge(struct db_phstore_ctx *ctx,
+			       TDB_DATA key,
+			       const TDB_DATA *dbufs,
+			       int num_dbufs)
+{
+	TDB_DATA form = {};
+	size_t len = 0;
+	NTSTATUS status;
+
+	if (!kept.purged || !ctx->is_shares) {
+		return;
+	}
+	kept.purged = false;
+	status = dbwrap_phstore_form(ctx, dbufs, num_dbufs, &form, &len);
+	if (!NT_STATUS_IS_OK(status) || form.dsize == 0) {
+		return;
+	}
+	/* if there is no room: it is removed all the same */
+	(void)dbwrap_phstore_stage_kept(ctx, key, &form);
 }
 
 struct db_phstore_ctx dbwrap_phstore_as_kept(const struct db_phstore_ctx *ctx)

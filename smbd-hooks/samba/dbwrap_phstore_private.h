@@ -177,6 +177,14 @@ enum phstore_err dbwrap_phstore_keep(const struct db_phstore_ctx *ctx,
 				     bool was_persistent,
 				     bool was_kept,
 				     bool *persistent);
+/*
+ * A record leaves the store: if this request purged a handle, say in the log
+ * who it was, for `phstore history`. One frame more.
+ */
+void dbwrap_phstore_note_purge(struct db_phstore_ctx *ctx,
+			       TDB_DATA key,
+			       const TDB_DATA *dbufs,
+			       int num_dbufs);
 enum phstore_err dbwrap_phstore_removal(const struct db_phstore_ctx *ctx,
 					TDB_DATA key,
 					bool was_kept);
