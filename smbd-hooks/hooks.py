@@ -423,6 +423,12 @@ static void phstore_close_lease(struct share_mode_lock *lck,
 	phstore_close_lease(lck, state);
 """, scope="function close_share_mode_lock_cleanup"),
 
+    # The last a CLOSE removes, also one that no request asked for
+    hook("close-end", "source3/smbd/smbXsrv_open.c",
+         "before", "ret = idr_remove(table->local.idr, op->local_id);",
+         "	dbwrap_phstore_request_end();",
+         scope="function smbXsrv_open_close"),
+
     # An open whose smbd died before it could mark it persistent
     hook("scavenge-half-open", "source3/smbd/scavenger.c",
          "before", "if (global != NULL) {", """
@@ -1032,7 +1038,7 @@ void phstore_leases_db_take(const struct GUID *client_guid,
     hook("create-half", "source3/locking/locking.c",
          "before", "if (e->flags & SHARE_ENTRY_FLAG_PERSISTENT_OPEN) {", """
 	if ((e->flags & SHARE_ENTRY_FLAG_PERSISTENT_OPEN) &&
-	    dbwrap_phstore_entry_is_half(&e->pid, e->share_file_id))
+	    dbwrap_phstore_entry_is_half(e->share_file_id))
 	{
 		e->stale = true;
 		return true;

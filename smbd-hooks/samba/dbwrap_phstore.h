@@ -11,7 +11,6 @@
 #include "lib/phstore/phstore.h"
 
 struct file_id;
-struct server_id;
 
 /**
  * What this process has asked of the store so far.
@@ -135,11 +134,9 @@ void dbwrap_phstore_request_end(void);
 
 /**
  * @brief Did the smbd of this share mode entry, which is dead, die in its
- * CREATE? Then the open was never granted. In a cluster false for a smbd of
- * another node.
+ * CREATE? Then the open was never granted. In a cluster always false.
  */
-bool dbwrap_phstore_entry_is_half(const struct server_id *pid,
-				  uint64_t share_file_id);
+bool dbwrap_phstore_entry_is_half(uint64_t share_file_id);
 
 /**
  * @brief A CLOSE is about to remove this open's locks, or its share mode

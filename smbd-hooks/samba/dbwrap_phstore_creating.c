@@ -20,9 +20,10 @@
  *   ranks (both are of one). Nobody waits for a cycle: who holds the record of
  *   an open asks for no other.
  * - A process killed in between leaves an entry in the volatile database, of an
- *   open that is not there. It is taken for what it is, garbage
+ *   open that is not marked. It is taken for what it is, garbage
  *   (dbwrap_phstore_entry_is_half()), and never was in the store, unless
- *   another's change took it along; after a restart it is garbage again.
+ *   another's change took it along. Then it is there after a restart, its open
+ *   is not, and the scavenger removes it when somebody asks for the file.
  * - A CREATE that fails removes its entry; what the record is then is staged
  *   at the latest when the request has been answered, before the answer goes.
  *   What it took from the file (a durable handle's entry) is not there until
@@ -40,8 +41,6 @@
 #include "lib/dbwrap/dbwrap_private.h"
 #include "lib/dbwrap/dbwrap_phstore_private.h"
 #include "librpc/gen_ndr/file_id.h"
-#include "lib/cluster_support.h"
-#include "ctdbd_conn.h"
 
 enum creating_state {
 	CREATING_NONE,
@@ -61,6 +60,7 @@ static struct {
 	struct db_record *base_rec;	/* of the file */
 	TDB_DATA value;			/* what it has */
 	bool kept;			/* for durable handles only */
+	bool entered;			/* the gate, with backend rados */
 } creating;
 
 static TDB_DATA creating_file(void)
@@ -107,12 +107,23 @@ bool dbwrap_phstore_creating_put_off(struct db_phstore_ctx *ctx, TDB_DATA key)
 	return true;
 }
 
+static void creating_let_go(void)
+{
+	if (creating.entered) {
+		creating.entered = false;
+		dbwrap_phstore_gate_leave();
+	}
+	TALLOC_FREE(creating.base_rec);
+}
+
 /* Lock the file's record. False: the store need not have it any more. */
 static bool creating_fetch(void)
 {
+	enum dbwrap_phstore_gate gate;
 	bool persistent = false;
 	bool ok;
 
+again:
 	creating.base_rec = dbwrap_fetch_locked(
 		creating.shares->base, NULL, creating_file());
 	if (creating.base_rec == NULL) {
@@ -120,12 +131,27 @@ static bool creating_fetch(void)
 			creating.shares, "lock", PHSTORE_ERR_IO, true);
 		return false;
 	}
+	/* before the open: nobody waits for the gate with a record locked */
+	gate = dbwrap_phstore_gate_enter(creating.shares);
+	if (gate == DBWRAP_PHSTORE_GATE_CLOSED) {
+		TALLOC_FREE(creating.base_rec);
+		ok = dbwrap_phstore_gate_wait(creating.shares);
+		if (ok) {
+			goto again;
+		}
+		return false;
+	}
+	if (gate == DBWRAP_PHSTORE_GATE_FENCED) {
+		TALLOC_FREE(creating.base_rec);
+		return false;
+	}
+	creating.entered = gate == DBWRAP_PHSTORE_GATE_ENTERED;
 	creating.value = dbwrap_record_get_value(creating.base_rec);
 	ok = db_phstore_hdr_pull(
 		&creating.value, &persistent, &creating.kept);
 	if (!ok || !persistent) {
 		/* whoever removed the last of them has staged that */
-		TALLOC_FREE(creating.base_rec);
+		creating_let_go();
 		return false;
 	}
 	return true;
@@ -244,7 +270,7 @@ void dbwrap_phstore_creating_unlock(NTSTATUS status)
 		/* CREATE fails and removes it */
 		creating.state = CREATING_PUT_OFF;
 	}
-	TALLOC_FREE(creating.base_rec);
+	creating_let_go();
 }
 
 void dbwrap_phstore_request_end(void)
@@ -268,43 +294,22 @@ static void creating_is_stored_parser(TDB_DATA key,
 }
 
 /*
- * In a cluster: nobody may wait for ctdb with a record locked. But what this
- * node's smbds have granted is in this node's store.
+ * Not there at all is the open of a handle that the scavenger is about to
+ * remove, and whose locks are still there. In a cluster nobody may wait for
+ * ctdb with a record locked.
  */
-static bool creating_is_unknown(const struct server_id *pid, TDB_DATA key)
-{
-	struct phstore_blob pkey = { .data = key.dptr, .len = key.dsize };
-	struct phstore *store = dbwrap_phstore_store(false);
-	struct phstore_record rec = {};
-	enum phstore_err err;
-
-	if (store == NULL || pid->vnn != get_my_vnn()) {
-		return false;
-	}
-	err = phstore_get(talloc_tos(), store, creating.opens->table, pkey,
-			  &rec);
-	return err == PHSTORE_ERR_NOT_FOUND;
-}
-
-bool dbwrap_phstore_entry_is_half(const struct server_id *pid,
-				  uint64_t share_file_id)
+bool dbwrap_phstore_entry_is_half(uint64_t share_file_id)
 {
 	uint8_t keybuf[sizeof(uint32_t)];
 	TDB_DATA key = make_tdb_data(keybuf, sizeof(keybuf));
 	bool persistent = false;
 	NTSTATUS status;
 
-	if (creating.opens == NULL) {
+	if (creating.opens == NULL || lp_clustering()) {
 		return false;
 	}
 	RSIVAL(keybuf, 0, share_file_id & UINT32_MAX);
-	if (lp_clustering()) {
-		return creating_is_unknown(pid, key);
-	}
 	status = dbwrap_parse_record(creating.opens->base, key,
 				     creating_is_stored_parser, &persistent);
-	if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND)) {
-		return true;
-	}
 	return NT_STATUS_IS_OK(status) && !persistent;
 }

@@ -23,13 +23,16 @@
  *   later, as it was then, whatever became of the record since: the greater
  *   version counts. Held back are the locks and the share modes; they are
  *   staged with the open.
- * - The gate stays entered meanwhile: who closes it waits for the request, so
- *   the epoch is the same at the end, or staging is refused as ever.
+ * - The gate stays entered meanwhile: who closes it waits for the request, for
+ *   50 ms at most. Then, or if the epoch is another at the end, staging is
+ *   refused, and smbd ends as if killed, as with any record that it has locked
+ *   for too long.
  * - Another node may have changed the record, and its version, with what was
  *   held back in it, be in this store already. Then ours is refused as STALE.
- *   The open goes alone; then the record is locked and staged anew, in a
- *   version of this node, before the request is answered: that K nodes have
- *   the other version nobody told us.
+ *   The share modes are left out, and the locks only if it is refused once
+ *   more; what was left out is locked and staged anew, in a version of this
+ *   node, before the request is answered: that K nodes have the other version
+ *   nobody told us.
  *
  * Rules, for both
  *
@@ -58,13 +61,14 @@ enum held_state {
 	HELD_NONE,
 	HELD_BEGUN,
 	HELD_JOINED,		/* in the transaction with the last record */
-	HELD_STALE,		/* refused: to be staged anew */
+	HELD_LEFT,		/* that is staged, something is left */
 };
 
 struct held_rec {
 	struct db_phstore_ctx as;
 	TDB_DATA value;			/* dptr NULL: removed */
 	bool releases;
+	bool stale;		/* does not go with the last record */
 	struct phstore_version version;
 };
 
@@ -247,8 +251,12 @@ enum phstore_err dbwrap_phstore_held_join(const struct db_phstore_ctx *ctx,
 		return PHSTORE_OK;
 	}
 	for (i = 0; i < held.num; i++) {
-		enum phstore_err err = held_put(&held.recs[i], txn);
+		enum phstore_err err;
 
+		if (held.recs[i].stale) {
+			continue;
+		}
+		err = held_put(&held.recs[i], txn);
 		if (err != PHSTORE_OK) {
 			return err;
 		}
@@ -257,30 +265,61 @@ enum phstore_err dbwrap_phstore_held_join(const struct db_phstore_ctx *ctx,
 	return PHSTORE_OK;
 }
 
+/* The next try leaves one more out. False: none is left in. */
+static bool held_leave_out(void)
+{
+	struct held_rec *found = NULL;
+	unsigned i;
+
+	for (i = 0; i < held.num; i++) {
+		if (!held.recs[i].stale &&
+		    (found == NULL || held.recs[i].as.is_shares))
+		{
+			found = &held.recs[i];
+		}
+	}
+	if (found == NULL) {
+		return false;
+	}
+	found->stale = true;
+	return true;
+}
+
 bool dbwrap_phstore_held_staged(enum phstore_err err, uint64_t lsn)
 {
+	unsigned num = 0;
 	unsigned i;
 
 	if (held.state != HELD_JOINED) {
 		return false;
 	}
-	if (err == PHSTORE_ERR_STALE) {
-		held.state = HELD_STALE;
-		return true;
-	}
 	if (err != PHSTORE_OK) {
 		held.state = HELD_BEGUN;
-		return false;
+		return err == PHSTORE_ERR_STALE && held_leave_out();
 	}
 	for (i = 0; i < held.num; i++) {
+		if (held.recs[i].stale) {
+			held.recs[num] = held.recs[i];
+			num += 1;
+			continue;
+		}
 		dbwrap_phstore_covered(&held.recs[i].as, lsn);
+		TALLOC_FREE(held.recs[i].value.dptr);
 	}
-	held_clear();
+	held.num = num;
+	held.state = HELD_LEFT;
+	if (num == 0) {
+		held_clear();
+	}
 	return false;
 }
 
-/* In a cluster: stage what the record is now, in a version of this node. */
-static enum phstore_err held_stage_anew(const struct held_rec *held_rec)
+/*
+ * In a cluster: stage what the record is now, in a version of this node. err:
+ * why what is held was refused.
+ */
+static enum phstore_err held_stage_anew(const struct held_rec *held_rec,
+					enum phstore_err err)
 {
 	struct db_record *rec = NULL;
 	struct clu_rec *crec = NULL;
@@ -289,7 +328,7 @@ static enum phstore_err held_stage_anew(const struct held_rec *held_rec)
 	int flag;
 
 	if (held.entered == NULL) {
-		return PHSTORE_ERR_FULL;
+		return err;
 	}
 	rec = clu_fetch_locked(held_rec->as.db, NULL, held_file());
 	if (rec == NULL) {
@@ -297,9 +336,9 @@ static enum phstore_err held_stage_anew(const struct held_rec *held_rec)
 	}
 	crec = rec->private_data;
 	if (!clu_is_persistent(&crec->hdr)) {
-		/* whoever removed the last of them has staged that */
+		/* STALE: who removed the last of them has staged that */
 		TALLOC_FREE(rec);
-		return PHSTORE_OK;
+		return (err == PHSTORE_ERR_STALE) ? PHSTORE_OK : err;
 	}
 	flag = (crec->hdr.flags & PHVOL_KEPT) ? DBWRAP_STORE_PHSTORE_KEPT :
 						DBWRAP_STORE_PHSTORE_SURE;
@@ -339,21 +378,26 @@ static enum phstore_err held_stage_alone(const struct held_rec *rec)
 
 void dbwrap_phstore_held_end(void)
 {
-	enum held_state state = held.state;
+	NTSTATUS status;
 	unsigned i;
 
 	/* what is staged now is not held back once more */
 	held.state = HELD_NONE;
+	if (held.num != 0 && held.entered == NULL) {
+		status = dbwrap_phstore_ready();
+		if (!NT_STATUS_IS_OK(status)) {
+			dbwrap_phstore_failed(&held.recs[0].as, "store",
+					      PHSTORE_ERR_NOT_READY, true);
+		}
+	}
 	for (i = 0; i < held.num; i++) {
 		struct held_rec *rec = &held.recs[i];
-		enum phstore_err err = PHSTORE_ERR_STALE;
+		enum phstore_err err;
 
-		if (state != HELD_STALE) {
-			err = held_stage_alone(rec);
-		}
+		err = held_stage_alone(rec);
 		if (err == PHSTORE_ERR_STALE || err == PHSTORE_ERR_FULL) {
 			/* full: what is kept goes out of the store */
-			err = held_stage_anew(rec);
+			err = held_stage_anew(rec, err);
 		}
 		if (err != PHSTORE_OK) {
 			dbwrap_phstore_failed(&rec->as, "store", err, true);

@@ -286,6 +286,12 @@ static void inflight_restage_numbered(const struct inflight_slot *s,
 	}
 	RSIVAL(keybuf, 0, s->number_open_id);
 	is_stored = inflight_locks_are_stored(s, db, key);
+	if (is_stored && s->number_bucket == PHSTORE_NUMBER_CLOSED) {
+		/* never a handle without its locks: it is closed first */
+		set_number(s->number_open_id,
+			   s->number_bucket,
+			   s->number_value);
+	}
 	if (is_stored) {
 		inflight_restage(db, key);
 		set_number(s->number_open_id,

@@ -431,8 +431,8 @@ void phstore_open_close_begin(struct files_struct *fsp)
 	struct smbXsrv_open *op = fsp->op;
 
 	if (op == NULL || op != phstore_open_closing.op ||
-	    !phstore_open_closing.durable || fsp->current_lock_count == 0 ||
-	    fh_get_refcount(fsp->fh) > 1)
+	    !phstore_open_closing.durable || !phstore_open_closing.outlives ||
+	    fsp->current_lock_count == 0 || fh_get_refcount(fsp->fh) > 1)
 	{
 		return;
 	}
