@@ -40,6 +40,15 @@ POINTS = {"open": 8, "lock": 5, "lock numbered": 7, "unlock numbered": 7,
 TIMEOUT_MSEC = 4000
 
 
+def aim(gun, n, pid, sig=signal.SIGKILL):
+    """At the n-th step from now, which may be one of an earlier request."""
+    with open(gun + ".new", "w") as f:
+        f.write("%-8d %d %d" % (n, pid, sig))
+    # smbd is the client's user at some points
+    os.chmod(gun + ".new", 0o666)
+    os.rename(gun + ".new", gun)
+
+
 class Run:
     # an entry whose open was never granted keeps nobody off the file
     half_is_garbage = True
@@ -61,10 +70,7 @@ class Run:
         pid = self.server.pid_of(self.c.conn)
         # it must not begin to put things right before the store was looked at
         phlab.signal_pid(self.parent(), signal.SIGSTOP)
-        with open(self.gun, "w") as f:
-            f.write("%-8d %d" % (n, pid))
-        # smbd is the client's user at some points
-        os.chmod(self.gun, 0o666)
+        aim(self.gun, n, pid)
         try:
             p = send()
             self.c.conn.wait(p, check=False)
