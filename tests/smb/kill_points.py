@@ -36,7 +36,8 @@ MOST = 60
 # at least: 3 for each frame, 2 for each lock or open in a volatile database
 POINTS = {"open": 8, "lock": 5, "lock numbered": 7, "unlock numbered": 7,
           "unlock one numbered": 7, "durable lock numbered": 7,
-          "lock given up": 5, "close": 13, "close leased": 13}
+          "lock given up": 5, "reconnect": 12, "raise": 8, "close": 13,
+          "close leased": 13}
 TIMEOUT_MSEC = 4000
 
 
@@ -266,6 +267,86 @@ class Run:
         self.free_soon(name)
         return died
 
+    def gone_from(self):
+        """Her smbd has written down that she went."""
+        return [r["record"].get("server") for r in
+                self.server.phstore_json("dump")["records"]
+                if r["table"] == "smbXsrv_open_global"] == ["disconnected"]
+
+    def at_reconnect(self, name, n):
+        """Who serves the handle changes; the handle is there all the time."""
+        op = self.c.tree.create(name)
+        self.c.tree.lock(op, 0, 10)
+        self.c.drop()
+        phlab.wait_until(self.gone_from, "the disconnect is not stored")
+        self.c.connect()
+        sent = []
+
+        def send():
+            sent.append(self.c.tree.reconnect_send(op))
+            return sent[0]
+
+        acked, died = self.fire(n, send)
+        if died:
+            check(set(self.left.values()) == {1}, "%s, point %d: of the "
+                  "handle the store has %s" % (name, n, self.left))
+            op = self.c.tree.reconnect(op)
+        else:
+            check(acked, "%s: refused" % name)
+            op = self.c.tree.create_recv(sent[0])
+        fd = self.other.tree.create(name, persistent=False)
+        status = self.other.tree.status_of(self.other.tree.lock, fd, 5, 1)
+        check(status == "LOCK_NOT_GRANTED",
+              "%s, point %d: the lock does not hold: %s" % (name, n, status))
+        self.other.tree.close(fd)
+        self.c.tree.close(op)
+        self.nothing_stored(name, n)
+        return died
+
+    def at_raise(self, name, n):
+        """
+        A second CREATE raises the lease that the first handle has as well: it
+        has what its client was told, or what the second was to be told.
+        """
+        key = uuid.uuid4().bytes
+        guid = uuid.uuid4().bytes
+        low = smb2.LEASE_R | smb2.LEASE_H
+        high = low | smb2.LEASE_W
+        first = self.c.tree.create(name, lease=low, lease_key=key)
+        check(first.lease_state == low, "%s: lease %s" % (
+            name, first.lease_state))
+        sent = []
+
+        def send():
+            sent.append(self.c.tree.create_send(
+                name, lease=high, lease_key=key, create_guid=guid))
+            return sent[0]
+
+        acked, died = self.fire(n, send)
+        second = None
+        if acked:
+            second = self.c.tree.create_recv(sent[0])
+            check(second.lease_state == high, "%s: not raised" % name)
+        if died:
+            want = (high,) if acked else (low, high)
+            first = self.c.tree.reconnect(first)
+            check(first.lease_state in want, "%s, point %d: lease %s" % (
+                name, n, first.lease_state))
+        if died and acked:
+            second = self.c.tree.reconnect(second)
+        elif died:
+            p = self.c.tree.create_send(
+                name, lease=high, lease_key=key, create_guid=guid,
+                flags=smb2.FLAG_REPLAY)
+            second = self.c.tree.create_recv(p, check=False)
+        for op in (first, second):
+            if op is not None:
+                self.c.tree.close(op)
+        # an entry of the second that the first's reconnect took along
+        self.free_soon(name)
+        self.nothing_stored(name, n)
+        return died
+
     def at_close_leased(self, name, n):
         return self.at_close(name, n, lease_key=uuid.uuid4().bytes)
 
@@ -346,6 +427,8 @@ def main():
                          ("durable lock numbered",
                           run.at_durable_lock_numbered),
                          ("lock given up", run.at_lock_given_up),
+                         ("reconnect", run.at_reconnect),
+                         ("raise", run.at_raise),
                          ("close", run.at_close),
                          ("close leased", run.at_close_leased)):
             every_point(what, fn, "all die" if all_die else "one dies")
