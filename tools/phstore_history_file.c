@@ -168,8 +168,5 @@ enum phstore_err history_file(struct phstore *store, uint32_t id,
 	err = phstore_history(store, TABLE, key, file_fn, &w);
 	free((void *)(uintptr_t)w.last.data);
 	*num = w.num;
-	if (err == PHSTORE_ERR_NOT_FOUND) {
-		return PHSTORE_OK;
-	}
 	return w.no_memory ? PHSTORE_ERR_NO_MEMORY : err;
 }

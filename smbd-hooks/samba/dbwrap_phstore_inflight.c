@@ -243,6 +243,27 @@ done:
 	TALLOC_FREE(frame);
 }
 
+static void inflight_restage_open(uint32_t open_id)
+{
+	uint8_t keybuf[sizeof(uint32_t)];
+	TDB_DATA key = make_tdb_data(keybuf, sizeof(keybuf));
+	unsigned i;
+
+	RSIVAL(keybuf, 0, open_id);
+	for (i = 0; i < INFLIGHT_DBS; i++) {
+		struct db_phstore_ctx *ctx = NULL;
+
+		if (inflight.dbs[i] == NULL) {
+			continue;
+		}
+		ctx = talloc_get_type_abort(inflight.dbs[i]->private_data,
+					    struct db_phstore_ctx);
+		if (ctx->is_opens) {
+			inflight_restage(inflight.dbs[i], key);
+		}
+	}
+}
+
 /* Are the locks those it was about to store? */
 static bool inflight_locks_are_stored(const struct inflight_slot *s,
 				      struct db_context *db,
@@ -274,44 +295,27 @@ static void inflight_restage_numbered(const struct inflight_slot *s,
 							 uint8_t bucket,
 							 uint8_t value))
 {
+	bool closes = s->number_bucket == PHSTORE_NUMBER_CLOSED;
 	TALLOC_CTX *frame = talloc_stackframe();
-	uint8_t keybuf[sizeof(uint32_t)];
-	TDB_DATA open_key = make_tdb_data(keybuf, sizeof(keybuf));
 	bool is_stored;
-	unsigned i;
 
 	if (lp_clustering() && dbwrap_phstore_epoch() == 0) {
 		/* the next epoch drops it: nothing of it was acknowledged */
 		goto done;
 	}
-	RSIVAL(keybuf, 0, s->number_open_id);
 	is_stored = inflight_locks_are_stored(s, db, key);
-	if (is_stored && s->number_bucket == PHSTORE_NUMBER_CLOSED) {
-		/* never a handle without its locks: it is closed first */
-		set_number(s->number_open_id,
-			   s->number_bucket,
-			   s->number_value);
+	if (is_stored && !closes) {
+		inflight_restage(db, key);
 	}
 	if (is_stored) {
-		inflight_restage(db, key);
 		set_number(s->number_open_id,
 			   s->number_bucket,
 			   s->number_value);
 	}
 	/* never a number whose lock is not there: the open goes first */
-	for (i = 0; i < INFLIGHT_DBS; i++) {
-		struct db_phstore_ctx *ctx = NULL;
-
-		if (inflight.dbs[i] == NULL) {
-			continue;
-		}
-		ctx = talloc_get_type_abort(inflight.dbs[i]->private_data,
-					    struct db_phstore_ctx);
-		if (ctx->is_opens) {
-			inflight_restage(inflight.dbs[i], open_key);
-		}
-	}
-	if (!is_stored) {
+	inflight_restage_open(s->number_open_id);
+	if (!is_stored || closes) {
+		/* never a handle without its locks: it is closed first */
 		inflight_restage(db, key);
 	}
 done:
@@ -329,27 +333,13 @@ static void inflight_restage_held(const struct inflight_slot *s)
 		.dptr = discard_const_p(uint8_t, s->held_key),
 		.dsize = s->held_key_len,
 	};
-	uint8_t keybuf[sizeof(uint32_t)];
-	TDB_DATA open_key = make_tdb_data(keybuf, sizeof(keybuf));
 	unsigned i;
 
 	if (dbs == 0 || s->held_key_len > sizeof(s->held_key)) {
 		return;
 	}
-	RSIVAL(keybuf, 0, s->held_open_id);
 	/* the open first: it must not be there without its locks */
-	for (i = 0; i < INFLIGHT_DBS; i++) {
-		struct db_phstore_ctx *ctx = NULL;
-
-		if (inflight.dbs[i] == NULL) {
-			continue;
-		}
-		ctx = talloc_get_type_abort(inflight.dbs[i]->private_data,
-					    struct db_phstore_ctx);
-		if (ctx->is_opens) {
-			inflight_restage(inflight.dbs[i], open_key);
-		}
-	}
+	inflight_restage_open(s->held_open_id);
 	for (i = 0; i < INFLIGHT_DBS; i++) {
 		if (inflight.dbs[i] != NULL && (dbs & (1U << i))) {
 			inflight_restage(inflight.dbs[i], key);
