@@ -329,7 +329,11 @@ class Run:
             check(second.lease_state == high, "%s: not raised" % name)
         if died:
             want = (high,) if acked else (low, high)
-            first = self.c.tree.reconnect(first)
+            # the lease is one: its client knows it from the second's answer
+            claim = None
+            if acked:
+                claim = (high, second.lease_epoch)
+            first = self.c.tree.reconnect(first, claim=claim)
             check(first.lease_state in want, "%s, point %d: lease %s" % (
                 name, n, first.lease_state))
         if died and acked:
