@@ -84,7 +84,10 @@ enum phstore_err local_append_lock(struct local_store *ls)
 	    (owner_died || sh->index_busy ||
 	     sh->indexed != atomic_load(&sh->head)))
 	{
+		/* it reads the log, and may begin an index */
+		phstore_owner_begin(ls->store);
 		err = append_repair(ls);
+		phstore_owner_end(ls->store);
 	}
 	if (err != PHSTORE_OK) {
 		pthread_mutex_unlock(&sh->append);

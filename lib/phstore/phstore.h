@@ -141,8 +141,9 @@ struct phstore_open_options {
 	/* segment size in bytes for a new store: 64 KiB to 1 GiB, 8 MiB */
 	uint64_t segment_size;
 	/*
-	 * Called around file creation inside stage, for callers that
-	 * change their effective user (smbd). May be NULL.
+	 * Called around what opens the store's files later on, for
+	 * callers that change their effective user (smbd). Both or none,
+	 * never nested. May be NULL.
 	 */
 	void (*become_owner)(void *private_data);
 	void (*unbecome_owner)(void *private_data);

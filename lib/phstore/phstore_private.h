@@ -183,7 +183,7 @@ void phstore_check_fork(struct phstore *store);
  *
  * Stage runs in the caller's thread, which may have changed its effective
  * user: then the caller's callbacks are asked. The helper threads have kept
- * the owner's credentials and must not call back.
+ * the owner's credentials and must not call back. These nest.
  */
 void phstore_owner_begin(struct phstore *store);
 void phstore_owner_end(struct phstore *store);

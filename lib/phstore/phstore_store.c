@@ -41,19 +41,28 @@ void phstore_check_fork(struct phstore *store)
 }
 
 __thread bool phstore_helper_thread;
+static __thread unsigned owner_depth;
 
 void phstore_owner_begin(struct phstore *store)
 {
-	if (store->become_owner != NULL && !phstore_helper_thread) {
+	if (store->become_owner == NULL || phstore_helper_thread) {
+		return;
+	}
+	if (owner_depth == 0) {
 		store->become_owner(store->private_data);
 	}
+	owner_depth += 1;
 }
 
 void phstore_owner_end(struct phstore *store)
 {
-	if (store->unbecome_owner != NULL && !phstore_helper_thread) {
-		int saved_errno = errno;
+	int saved_errno = errno;
 
+	if (store->unbecome_owner == NULL || phstore_helper_thread) {
+		return;
+	}
+	owner_depth -= 1;
+	if (owner_depth == 0) {
 		store->unbecome_owner(store->private_data);
 		errno = saved_errno;
 	}

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define KEYS 16
@@ -77,12 +78,52 @@ static uint8_t byte_of(uint32_t i, uint32_t key, uint32_t ofs)
 	return (uint8_t)(i * 131 + key * 17 + ofs * 7 + (ofs >> 8));
 }
 
+static uid_t script_uid;
+
+/* of this thread, as smbd does it */
+static void script_become(uid_t uid)
+{
+	long ret = syscall(SYS_setresuid, -1, uid, -1);
+
+	if (ret == -1) {
+		abort();
+	}
+}
+
+static void script_as_owner(void *private_data)
+{
+	(void)private_data;
+	if (script_uid != 0) {
+		script_become(0);
+	}
+}
+
+static void script_as_before(void *private_data)
+{
+	(void)private_data;
+	if (script_uid != 0) {
+		script_become(script_uid);
+	}
+}
+
+bool script_as_user(uid_t uid)
+{
+	if (getuid() != 0) {
+		return false;
+	}
+	script_uid = uid;
+	script_become(uid);
+	return true;
+}
+
 enum phstore_err script_open(const char *path, uint32_t flags,
 			     struct phstore **store)
 {
 	struct phstore_open_options opts = {
 		.flags = flags | PHSTORE_OPEN_ALLOW_VOLATILE,
 		.segment_size = SCRIPT_SEGMENT,
+		.become_owner = script_as_owner,
+		.unbecome_owner = script_as_before,
 	};
 
 	return phstore_open(NULL, path, &opts, store);

@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "phstore.h"
 
@@ -29,6 +30,12 @@
 /** @brief Open with 64 KiB segments, tmpfs is fine. */
 enum phstore_err script_open(const char *path, uint32_t flags,
 			     struct phstore **store);
+
+/**
+ * @brief Go on as this user, who can not open the store's files; 0: as root.
+ * Not before the store is open. False: this process is not root.
+ */
+bool script_as_user(uid_t uid);
 
 /** @brief Stage transaction i; commit: and wait, and do maintenance. */
 enum phstore_err script_stage(struct phstore *store, uint32_t i,

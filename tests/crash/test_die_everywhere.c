@@ -12,7 +12,8 @@
  * twice: before it, and half way through) and each PHSTORE_TEST_POINT.
  *
  *   with a witness   another process has the store open all the time and
- *                    goes on: robust mutexes, repair of log and index
+ *                    goes on: robust mutexes, repair of log and index; as a
+ *                    user who can not open the store's files, at first
  *   alone            the next one to open recovers; as after kill -9, and
  *                    as after a reboot (without the `state` file)
  *   twice            the victim dies inside a change of the index; who
@@ -30,6 +31,7 @@
  *   a new index counts as complete while it is empty
  *   head moved before the frame is written
  *   nothing repaired after the death of a maintainer
+ *   who repairs the index does not become the store's owner for it
  */
 
 #include "crash_script.h"
@@ -50,6 +52,8 @@
 #define PASS 36
 /* what who comes after does */
 #define AFTER 6
+/* nobody */
+#define USER 65534
 
 struct shared {
 	volatile uint32_t tried;	/* transactions begun */
@@ -240,17 +244,39 @@ static int look_and_go_on(struct phstore *store)
 	return k2;
 }
 
+/* A smbd is its client's user most of the time. */
+static bool stage_as_user(struct phstore *store)
+{
+	uint64_t lsn = 0;
+	bool ok;
+	int k;
+
+	ok = script_as_user(USER);
+	if (!ok) {
+		return true;
+	}
+	k = script_find(store, shared->done, shared->tried);
+	if (k != -1) {
+		must(script_stage(store, k, &lsn), "as its user: stage");
+		shared->done = shared->tried = k + 1;
+	}
+	(void)script_as_user(0);
+	return k != -1;
+}
+
 static void witness(int in, int out)
 {
 	struct phstore *store = NULL;
 	char c = 'r';
 	ssize_t n;
+	bool ok;
 
 	must(script_open(dir, PHSTORE_OPEN_CREATE, &store), "witness: open");
 	n = write(out, &c, 1);
 	n = read(in, &c, 1);
 	(void)n;
-	shared->witness_k = look_and_go_on(store);
+	ok = stage_as_user(store);
+	shared->witness_k = ok ? look_and_go_on(store) : -1;
 	must(phstore_close(store), "witness: close");
 	fflush(stdout);
 	_exit(shared->witness_k == -1);
