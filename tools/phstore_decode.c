@@ -31,6 +31,9 @@
  *   u32 version = 1 (big endian), then lock entries of 80 bytes, as a 64 bit
  *   machine lays the structure out in memory
  *
+ * In a cluster each has one byte more: 1, or 0 when no handle that survives is
+ * in the record ("plain").
+ *
  * Rule: a stable prefix is decoded, whatever follows that is not as above is
  * shown as hex with the reason. Being unable to read a record must never
  * hide the record, nor end the dump.
@@ -188,6 +191,37 @@ static bool decode_replay_entry(struct cursor *c, struct phdump_out *out)
 }
 
 /* The lease at the end, if there is one; c ends before it then. */
+/* One byte more: the mark of a cluster. */
+static void decode_mark(struct phdump_out *out, struct cursor *c)
+{
+	if (c->len - c->pos != 1 || c->data[c->pos] > 1) {
+		return;
+	}
+	if (c->data[c->pos] == 0) {
+		phdump_bool(out, "plain", true);
+	}
+	c->pos += 1;
+}
+
+/* true: the last bytes are a lease, or a lease and the mark of a cluster */
+static bool find_lease(struct cursor *c)
+{
+	size_t left = c->len - c->pos;
+	size_t i;
+
+	for (i = 0; i < 2 && left >= LEASE_LEN + i; i++) {
+		size_t end = c->len - i;
+		int cmp = memcmp(c->data + end - LEASE_MAGIC_LEN,
+				 LEASE_MAGIC, LEASE_MAGIC_LEN);
+
+		if (cmp == 0) {
+			c->len = end;
+			return true;
+		}
+	}
+	return false;
+}
+
 static void decode_lease(struct phdump_out *out, struct cursor *c)
 {
 	struct cursor l = {};
@@ -195,14 +229,10 @@ static void decode_lease(struct phdump_out *out, struct cursor *c)
 	uint32_t state, required;
 	uint16_t epoch;
 	uint8_t version, breaking;
-	int cmp;
+	bool ok;
 
-	if (c->len - c->pos < LEASE_LEN) {
-		return;
-	}
-	cmp = memcmp(c->data + c->len - LEASE_MAGIC_LEN,
-		     LEASE_MAGIC, LEASE_MAGIC_LEN);
-	if (cmp != 0) {
+	ok = find_lease(c);
+	if (!ok) {
 		return;
 	}
 	c->len -= LEASE_LEN;
@@ -602,6 +632,7 @@ bool phdump_decode_locking(struct phstore_blob blob, struct phdump_out *out)
 		whole = whole && ok;
 	}
 	phdump_end(out);
+	decode_mark(out, &c);
 	if (c.pos != c.len) {
 		return cur_undecoded(&c, out, "a part of a share entry");
 	}
@@ -676,6 +707,7 @@ bool phdump_decode_brlock(struct phstore_blob blob, struct phdump_out *out)
 		whole = whole && ok;
 	}
 	phdump_end(out);
+	decode_mark(out, &c);
 	if (c.pos != c.len) {
 		return cur_undecoded(&c, out, "a part of a lock entry");
 	}

@@ -348,6 +348,44 @@ static void test_longer(void **state)
 	}
 }
 
+/* In a cluster: the same, and whether a handle that survives is in it. */
+static void test_marked(void **state)
+{
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < NUM_FIXTURES; i++) {
+		struct fixture fx = fixtures[i];
+		struct phdump_out without, with;
+		const char *plain = NULL;
+		bool ok;
+
+		if (fx.len == 4) {
+			continue;
+		}
+		decode(fx.kind, fx.data, fx.len, true, &without);
+		fx.data[fx.len] = 1;
+		ok = decode(fx.kind, fx.data, fx.len + 1, true, &with);
+		assert_true(ok);
+		assert_string_equal(with.buf, without.buf);
+		phdump_free(&without);
+		phdump_free(&with);
+		if (fx.kind == PHDUMP_OPEN) {
+			continue;
+		}
+		fx.data[fx.len] = 0;
+		ok = decode(fx.kind, fx.data, fx.len + 1, true, &with);
+		assert_true(ok);
+		plain = strstr(with.buf, "\"plain\": true");
+		assert_non_null(plain);
+		phdump_free(&with);
+		fx.data[fx.len] = 2;
+		ok = decode(fx.kind, fx.data, fx.len + 1, true, &with);
+		assert_false(ok);
+		phdump_free(&with);
+	}
+}
+
 static void test_flipped(void **state)
 {
 	size_t i, bit;
@@ -499,6 +537,7 @@ int main(void)
 		cmocka_unit_test(test_keys),
 		cmocka_unit_test(test_truncated),
 		cmocka_unit_test(test_longer),
+		cmocka_unit_test(test_marked),
 		cmocka_unit_test(test_flipped),
 		cmocka_unit_test(test_huge_counts),
 		cmocka_unit_test(test_wrong_kind),
