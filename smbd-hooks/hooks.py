@@ -953,9 +953,9 @@ void phstore_leases_db_take(const struct GUID *client_guid,
          "		phstore_open_lease_note(state->op, state->result);"),
 
     hook("open-lease-shared", "source3/smbd/smb2_create.c",
-         "before", "if (state->dhnq != NULL && "
-         "state->op->global->durable) {",
-         "	phstore_open_lease_shared(state->result);"),
+         "before", "if (state->update_open) {",
+         "	phstore_open_lease_shared(state->result, "
+         "state->update_open);"),
 
     hook("open-lease-broken-include", "source3/smbd/smb2_oplock.c",
          "after", '#include "locking/leases_db.h"',
@@ -1030,6 +1030,14 @@ void phstore_leases_db_take(const struct GUID *client_guid,
     hook("create-entry-lock", "source3/smbd/smb2_create.c",
          "before", "status = smbXsrv_open_update(state->op);",
          "		dbwrap_phstore_creating_lock();"),
+
+    # A reconnect: the open as it is stored next is not staged yet
+    hook("reconnect-begin", "source3/smbd/smbXsrv_open.c",
+         "before", "state->status = smbXsrv_open_global_store("
+         "rec, key, oldval, global);", """
+	dbwrap_phstore_reconnect_begin(
+		global->open_global_id, &global->file_id);
+""", scope="function smb2srv_open_recreate_fn"),
 
     hook("create-half-include", "source3/locking/locking.c",
          "after", '#include "locking/leases_db.h"',

@@ -125,6 +125,21 @@ void dbwrap_phstore_closing_begin(uint32_t open_id,
 void dbwrap_phstore_creating_begin(uint32_t open_id,
 				   const struct file_id *file);
 
+/**
+ * @brief A CREATE is about to take this open up again. The open, as it is
+ * stored next, and the file's locks and entry are staged when it is stored
+ * once more.
+ */
+void dbwrap_phstore_reconnect_begin(uint32_t open_id,
+				    const struct file_id *file);
+
+/**
+ * @brief The records of opens that are stored until _end() have a lease in
+ * common: they are staged together; with this open, if it is not 0.
+ */
+void dbwrap_phstore_leases_begin(uint32_t open_id);
+void dbwrap_phstore_leases_end(void);
+
 /** @brief Around storing the open. status: of that. No record is locked. */
 void dbwrap_phstore_creating_lock(void);
 void dbwrap_phstore_creating_unlock(NTSTATUS status);

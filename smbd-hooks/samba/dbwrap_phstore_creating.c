@@ -9,21 +9,30 @@
  * staged when it is stored, but with the open, so that a crash leaves both or
  * neither.
  *
+ * So it is with a CREATE that takes a handle up again (a reconnect). It stores
+ * the open, as one of this smbd, then the file's locks and the entry, and at
+ * the end the open once more. All of that is staged at the end.
+ *
  * Rules
  *
  * - Between the two the volatile database has an entry that the store has not.
  *   Who changes the file's record meanwhile stages all of it, with the entry.
  *   So what is staged in the end is not what this process stored, but what
  *   the record has then: it is locked and read again, and stays locked until
- *   the open is stored. "Log order is lock order" holds.
- * - Locked are the file's record, then the open's, the first below dbwrap's
- *   ranks (both are of one). Nobody waits for a cycle: who holds the record of
- *   an open asks for no other.
+ *   the open is stored. "Log order is lock order" holds. The open's first
+ *   change needs no such thing: nobody else changes it, the last has all of it.
+ * - Locked are the file's share modes, then its locks, then the open, the first
+ *   two below dbwrap's ranks (the order is smbd's own). Nobody waits for a
+ *   cycle: who holds the record of an open asks for no other, who holds that of
+ *   locks for an open's at most.
  * - A process killed in between leaves an entry in the volatile database, of an
  *   open that is not marked. It is taken for what it is, garbage
  *   (dbwrap_phstore_entry_is_half()), and never was in the store, unless
  *   another's change took it along. Then it is there after a restart, its open
  *   is not, and the scavenger removes it when somebody asks for the file.
+ * - Killed in the middle of a reconnect: the volatile databases say that the
+ *   dead process has the handle, the store what was before. Both say that the
+ *   handle is there and nobody serves it.
  * - A CREATE that fails removes its entry; what the record is then is staged
  *   at the latest when the request has been answered, before the answer goes.
  *   What it took from the file (a durable handle's entry) is not there until
@@ -44,23 +53,34 @@
 
 enum creating_state {
 	CREATING_NONE,
-	CREATING_BEGUN,		/* the entry is stored next */
+	CREATING_BEGUN,		/* what is to be put off is stored next */
 	CREATING_PUT_OFF,	/* it was, and is not staged */
 	CREATING_LOCKED,	/* the file is, the open is stored next */
-	CREATING_JOINED,	/* the entry is in that transaction */
+	CREATING_JOINED,	/* what was put off is in that transaction */
 	CREATING_STAGED,
 };
+
+/* A record of the file */
+struct creating_rec {
+	struct db_phstore_ctx *ctx;	/* NULL: it is not put off */
+	struct db_record *base_rec;	/* NULL: it is not to be staged */
+	TDB_DATA value;			/* what it has */
+	bool kept;			/* for durable handles only */
+	bool entered;			/* the gate, with backend rados */
+};
+
+/* in the order in which they are locked */
+enum { CREATING_SHARES, CREATING_LOCKS, CREATING_RECS };
 
 static struct {
 	struct db_phstore_ctx *opens;
 	enum creating_state state;
+	bool reconnects;
+	bool open_is_put_off;
 	struct file_id file;
+	uint32_t open_id;
 	uint8_t open_key[sizeof(uint32_t)];
-	struct db_phstore_ctx *shares;
-	struct db_record *base_rec;	/* of the file */
-	TDB_DATA value;			/* what it has */
-	bool kept;			/* for durable handles only */
-	bool entered;			/* the gate, with backend rados */
+	struct creating_rec recs[CREATING_RECS];
 } creating;
 
 static TDB_DATA creating_file(void)
@@ -69,144 +89,209 @@ static TDB_DATA creating_file(void)
 			     sizeof(creating.file));
 }
 
+static TDB_DATA creating_open(void)
+{
+	return make_tdb_data(creating.open_key, sizeof(creating.open_key));
+}
+
+static void creating_reset(void)
+{
+	creating.state = CREATING_NONE;
+	creating.open_is_put_off = false;
+	creating.recs[CREATING_SHARES].ctx = NULL;
+	creating.recs[CREATING_LOCKS].ctx = NULL;
+}
+
 void dbwrap_phstore_creating_opens(struct db_phstore_ctx *opens)
 {
 	creating.opens = opens;
-	creating.state = CREATING_NONE;
+	creating_reset();
 }
 
-void dbwrap_phstore_creating_begin(uint32_t open_id, const struct file_id *file)
+static void creating_begin(uint32_t open_id,
+			   const struct file_id *file,
+			   bool reconnects)
 {
 	if (lp_clustering()) {
-		dbwrap_phstore_held_begin(open_id, file, false);
+		dbwrap_phstore_held_begin(open_id, file, reconnects ?
+					  DBWRAP_PHSTORE_HELD_RECONNECT :
+					  DBWRAP_PHSTORE_HELD_CREATE);
 		return;
 	}
 	if (creating.state == CREATING_PUT_OFF) {
 		return;
 	}
+	creating_reset();
 	creating.state = CREATING_BEGUN;
+	creating.reconnects = reconnects;
 	creating.file = *file;
+	creating.open_id = open_id;
 	RSIVAL(creating.open_key, 0, open_id);
+}
+
+void dbwrap_phstore_creating_begin(uint32_t open_id, const struct file_id *file)
+{
+	creating_begin(open_id, file, false);
+}
+
+void dbwrap_phstore_reconnect_begin(uint32_t open_id,
+				    const struct file_id *file)
+{
+	creating_begin(open_id, file, true);
 }
 
 bool dbwrap_phstore_creating_put_off(struct db_phstore_ctx *ctx, TDB_DATA key)
 {
-	bool is_its;
+	struct creating_rec *rec = NULL;
 
 	if (creating.state != CREATING_BEGUN &&
 	    creating.state != CREATING_PUT_OFF)
 	{
 		return false;
 	}
-	is_its = ctx->is_shares && tdb_data_equal(key, creating_file());
-	if (!is_its) {
+	if (ctx->is_opens && creating.reconnects &&
+	    creating.state == CREATING_BEGUN &&
+	    tdb_data_equal(key, creating_open()))
+	{
+		creating.open_is_put_off = true;
+		creating.state = CREATING_PUT_OFF;
+		return true;
+	}
+	if (ctx->is_shares) {
+		rec = &creating.recs[CREATING_SHARES];
+	} else if (ctx->is_locks && creating.reconnects) {
+		rec = &creating.recs[CREATING_LOCKS];
+	}
+	if (rec == NULL || !tdb_data_equal(key, creating_file())) {
 		return false;
 	}
-	creating.shares = ctx;
+	rec->ctx = ctx;
 	creating.state = CREATING_PUT_OFF;
 	return true;
 }
 
-static void creating_let_go(void)
+static void creating_let_go(struct creating_rec *rec)
 {
-	if (creating.entered) {
-		creating.entered = false;
+	if (rec->entered) {
+		rec->entered = false;
 		dbwrap_phstore_gate_leave();
 	}
-	TALLOC_FREE(creating.base_rec);
+	TALLOC_FREE(rec->base_rec);
 }
 
-/* Lock the file's record. False: the store need not have it any more. */
-static bool creating_fetch(void)
+/* Lock the record. base_rec NULL: the store need not have it any more. */
+static void creating_fetch(struct creating_rec *rec)
 {
 	enum dbwrap_phstore_gate gate;
 	bool persistent = false;
 	bool ok;
 
 again:
-	creating.base_rec = dbwrap_fetch_locked(
-		creating.shares->base, NULL, creating_file());
-	if (creating.base_rec == NULL) {
-		dbwrap_phstore_failed(
-			creating.shares, "lock", PHSTORE_ERR_IO, true);
-		return false;
+	rec->base_rec = dbwrap_fetch_locked(
+		rec->ctx->base, NULL, creating_file());
+	if (rec->base_rec == NULL) {
+		dbwrap_phstore_failed(rec->ctx, "lock", PHSTORE_ERR_IO, true);
+		return;
 	}
 	/* before the open: nobody waits for the gate with a record locked */
-	gate = dbwrap_phstore_gate_enter(creating.shares);
+	gate = dbwrap_phstore_gate_enter(rec->ctx);
 	if (gate == DBWRAP_PHSTORE_GATE_CLOSED) {
-		TALLOC_FREE(creating.base_rec);
-		ok = dbwrap_phstore_gate_wait(creating.shares);
+		TALLOC_FREE(rec->base_rec);
+		ok = dbwrap_phstore_gate_wait(rec->ctx);
 		if (ok) {
 			goto again;
 		}
-		return false;
+		return;
 	}
 	if (gate == DBWRAP_PHSTORE_GATE_FENCED) {
-		TALLOC_FREE(creating.base_rec);
-		return false;
+		TALLOC_FREE(rec->base_rec);
+		return;
 	}
-	creating.entered = gate == DBWRAP_PHSTORE_GATE_ENTERED;
-	creating.value = dbwrap_record_get_value(creating.base_rec);
-	ok = db_phstore_hdr_pull(
-		&creating.value, &persistent, &creating.kept);
+	rec->entered = gate == DBWRAP_PHSTORE_GATE_ENTERED;
+	rec->value = dbwrap_record_get_value(rec->base_rec);
+	ok = db_phstore_hdr_pull(&rec->value, &persistent, &rec->kept);
 	if (!ok || !persistent) {
 		/* whoever removed the last of them has staged that */
-		creating_let_go();
-		return false;
+		creating_let_go(rec);
 	}
-	return true;
 }
 
 void dbwrap_phstore_creating_lock(void)
 {
-	bool ok;
+	unsigned i;
 
 	if (creating.state != CREATING_PUT_OFF) {
-		creating.state = CREATING_NONE;
+		creating_reset();
 		return;
 	}
-	ok = creating_fetch();
-	creating.state = ok ? CREATING_LOCKED : CREATING_NONE;
+	for (i = 0; i < CREATING_RECS; i++) {
+		if (creating.recs[i].ctx != NULL) {
+			/* the gate: entered with the first, or not there */
+			creating_fetch(&creating.recs[i]);
+		}
+	}
+	creating.state = CREATING_LOCKED;
+}
+
+static enum phstore_err creating_put(const struct creating_rec *rec,
+				     struct phstore_txn *txn)
+{
+	TDB_DATA file = creating_file();
+	struct phstore_blob pkey = { .data = file.dptr, .len = file.dsize };
+	struct phstore_op_options opts = {
+		.skip_same = true,
+		/* a reconnect takes no more room than there was */
+		.use_reserve = creating.reconnects,
+	};
+	struct phstore_blob pval = {};
+	TDB_DATA form = {};
+	size_t len = 0;
+	NTSTATUS status;
+
+	status = dbwrap_phstore_form(rec->ctx, &rec->value, 1, &form, &len);
+	if (!NT_STATUS_IS_OK(status)) {
+		return PHSTORE_ERR_NO_MEMORY;
+	}
+	if (form.dsize == 0) {
+		return PHSTORE_OK;
+	}
+	opts.durability = rec->kept ? PHSTORE_CLASS_LOCAL :
+				      rec->ctx->durability;
+	pval.data = form.dptr;
+	pval.len = form.dsize;
+	return phstore_txn_put(txn, rec->ctx->table, pkey, pval, &opts);
 }
 
 enum phstore_err dbwrap_phstore_creating_join(const struct db_phstore_ctx *ctx,
 					      TDB_DATA key,
 					      struct phstore_txn *txn)
 {
-	TDB_DATA file = creating_file();
-	TDB_DATA open_key = make_tdb_data(creating.open_key,
-					  sizeof(creating.open_key));
-	struct phstore_blob pkey = { .data = file.dptr, .len = file.dsize };
-	struct phstore_op_options opts = { .skip_same = true };
-	struct phstore_blob pval = {};
-	enum phstore_err err;
-	TDB_DATA form = {};
-	size_t len = 0;
-	NTSTATUS status;
+	unsigned i;
 
 	if (creating.state != CREATING_LOCKED || !ctx->is_opens ||
-	    !tdb_data_equal(key, open_key))
+	    !tdb_data_equal(key, creating_open()))
 	{
 		return PHSTORE_OK;
 	}
-	status = dbwrap_phstore_form(
-		creating.shares, &creating.value, 1, &form, &len);
-	if (!NT_STATUS_IS_OK(status)) {
-		return PHSTORE_ERR_NO_MEMORY;
+	for (i = 0; i < CREATING_RECS; i++) {
+		enum phstore_err err;
+
+		if (creating.recs[i].base_rec == NULL) {
+			continue;
+		}
+		err = creating_put(&creating.recs[i], txn);
+		if (err != PHSTORE_OK) {
+			return err;
+		}
 	}
-	opts.durability = creating.kept ? PHSTORE_CLASS_LOCAL :
-					  creating.shares->durability;
-	pval.data = form.dptr;
-	pval.len = form.dsize;
-	err = phstore_txn_put(txn, creating.shares->table, pkey, pval, &opts);
-	if (err == PHSTORE_OK) {
-		creating.state = CREATING_JOINED;
-	}
-	return err;
+	creating.state = CREATING_JOINED;
+	return PHSTORE_OK;
 }
 
 void dbwrap_phstore_creating_staged(enum phstore_err err, uint64_t lsn)
 {
+	unsigned i;
+
 	if (creating.state != CREATING_JOINED) {
 		return;
 	}
@@ -215,13 +300,17 @@ void dbwrap_phstore_creating_staged(enum phstore_err err, uint64_t lsn)
 		return;
 	}
 	creating.state = CREATING_STAGED;
-	if (!creating.kept) {
-		dbwrap_phstore_covered(creating.shares, lsn);
+	for (i = 0; i < CREATING_RECS; i++) {
+		const struct creating_rec *rec = &creating.recs[i];
+
+		if (rec->base_rec != NULL && !rec->kept) {
+			dbwrap_phstore_covered(rec->ctx, lsn);
+		}
 	}
 }
 
 /* Without its open: that is not to survive, or the store refused both. */
-static void creating_stage_alone(void)
+static void creating_stage_alone(const struct creating_rec *rec)
 {
 	TDB_DATA file = creating_file();
 	enum phstore_err err;
@@ -230,57 +319,77 @@ static void creating_stage_alone(void)
 	size_t len = 0;
 	NTSTATUS status;
 
-	status = dbwrap_phstore_form(
-		creating.shares, &creating.value, 1, &form, &len);
+	status = dbwrap_phstore_form(rec->ctx, &rec->value, 1, &form, &len);
 	if (!NT_STATUS_IS_OK(status)) {
 		err = PHSTORE_ERR_NO_MEMORY;
-	} else if (creating.kept) {
-		err = dbwrap_phstore_keep(creating.shares, file, &form,
+	} else if (form.dsize == 0) {
+		return;
+	} else if (rec->kept) {
+		err = dbwrap_phstore_keep(rec->ctx, file, &form,
 					  true, true, &persistent);
 	} else {
 		err = dbwrap_phstore_stage(
-			creating.shares, file, &form, false);
+			rec->ctx, file, &form, creating.reconnects);
 	}
 	if (err == PHSTORE_OK && !persistent) {
 		/* no room: it goes on as one that is not kept */
 		status = db_phstore_base_storev(
-			creating.shares, creating.base_rec, false, false,
-			&creating.value, 1, DBWRAP_REPLACE);
+			rec->ctx, rec->base_rec, false, false,
+			&rec->value, 1, DBWRAP_REPLACE);
 		if (!NT_STATUS_IS_OK(status)) {
 			err = PHSTORE_ERR_IO;
 		}
 	}
 	if (err != PHSTORE_OK) {
-		dbwrap_phstore_failed(creating.shares, "store", err, true);
+		dbwrap_phstore_failed(rec->ctx, "store", err, true);
 	}
 }
 
 void dbwrap_phstore_creating_unlock(NTSTATUS status)
 {
-	if (creating.base_rec == NULL) {
-		creating.state = CREATING_NONE;
+	enum creating_state state = creating.state;
+	bool fails = !NT_STATUS_IS_OK(status);
+	unsigned i;
+
+	if (state != CREATING_LOCKED && state != CREATING_STAGED) {
+		creating_reset();
 		return;
 	}
-	if (creating.state == CREATING_STAGED) {
-		creating.state = CREATING_NONE;
-	} else if (NT_STATUS_IS_OK(status)) {
-		creating_stage_alone();
-		creating.state = CREATING_NONE;
-	} else {
+	/* the last first */
+	for (i = CREATING_RECS; i > 0; i--) {
+		struct creating_rec *rec = &creating.recs[i - 1];
+
+		if (rec->base_rec == NULL) {
+			continue;
+		}
+		if (state == CREATING_LOCKED && !fails) {
+			creating_stage_alone(rec);
+		}
+		creating_let_go(rec);
+	}
+	if (state == CREATING_LOCKED && fails) {
 		/* CREATE fails and removes it */
 		creating.state = CREATING_PUT_OFF;
+		return;
 	}
-	creating_let_go();
+	creating_reset();
 }
 
 void dbwrap_phstore_request_end(void)
 {
+	bool restage;
+
 	dbwrap_phstore_held_end();
 	if (creating.state == CREATING_NONE) {
 		return;
 	}
+	restage = creating.open_is_put_off;
 	dbwrap_phstore_creating_lock();
 	dbwrap_phstore_creating_unlock(NT_STATUS_OK);
+	if (restage) {
+		/* never with another record locked */
+		dbwrap_phstore_restage_open(creating.open_id);
+	}
 }
 
 static void creating_is_stored_parser(TDB_DATA key,

@@ -4,17 +4,19 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
  * A request changes up to three records: the file's locks, its share modes,
- * and the open, in this order in a CLOSE, without the locks in a CREATE. All
- * are staged in one transaction, with the last of them, so that a crash leaves
- * all or nothing. The others are stored in the volatile database and held back
- * here.
+ * and the open, in this order in a CLOSE, without the locks in a CREATE; a
+ * CREATE that takes a handle up again (a reconnect) begins with the open, too.
+ * A lease that several handles of a client have is in the record of each open:
+ * a break changes them all, and so does a CREATE that raises it. All are staged
+ * in one transaction, with the last of them, so that a crash leaves all or
+ * nothing. The others are stored in the volatile database and held back here.
  *
  * Rules, on one machine
  *
  * - Held back are the locks that a CLOSE removes. They are staged with the
  *   share mode entry, which is removed under the same lock of the file
- *   (g_lock): nobody changes the locks in between. (A CREATE's entry:
- *   dbwrap_phstore_creating.c.)
+ *   (g_lock): nobody changes the locks in between. (A CREATE's entry and what
+ *   a reconnect changes: dbwrap_phstore_creating.c.)
  *
  * Rules, in a cluster
  *
@@ -22,7 +24,8 @@
  *   staged, and this version is nobody else's. So what was stored can be staged
  *   later, as it was then, whatever became of the record since: the greater
  *   version counts. Held back are the locks and the share modes; they are
- *   staged with the open.
+ *   staged with the open. The first change of the open in a reconnect is not
+ *   staged at all, the last one has all of it.
  * - The gate stays entered meanwhile: who closes it waits for the request, for
  *   50 ms at most. Then, or if the epoch is another at the end, staging is
  *   refused, and smbd ends as if killed, as with any record that it has locked
@@ -36,10 +39,17 @@
  *
  * Rules, for both
  *
+ * - Opens with one lease: nobody else changes the record of an open that its
+ *   smbd serves. So what was stored can be staged later. In a CREATE they are
+ *   staged with its own open; else, in one transaction, at once. That is for
+ *   PHSTORE_HELD_OPENS_MAX of them; each one more has a transaction of its own.
  * - A smbd that is killed in the middle of a CLOSE: smbd's parent stages what
  *   the volatile databases have (dbwrap_phstore_inflight.c). Nobody was told
  *   anything; if all die before that, or the node, the handle is back as it
- *   was. In the middle of a CREATE: there is nothing to stage.
+ *   was. In the middle of a CREATE or a reconnect: there is nothing to stage,
+ *   the next who takes the handle up stages all of it. In the middle of a
+ *   lease's change: the parent stages those opens; else a client that comes
+ *   back with one handle would be told of a lease the others have not.
  * - A request that ends without its last record stages what is held before it
  *   is answered.
  * - Requests are processed one after the other; for a second file nothing is
@@ -54,8 +64,8 @@
 #include "lib/dbwrap/dbwrap_phstore_ctdb.h"
 #include "librpc/gen_ndr/file_id.h"
 
-/* locks and share modes */
-#define HELD_MAX 2
+/* the file's locks and its share modes, and opens with one lease */
+#define HELD_MAX (2 + PHSTORE_HELD_OPENS_MAX)
 
 enum held_state {
 	HELD_NONE,
@@ -66,6 +76,8 @@ enum held_state {
 
 struct held_rec {
 	struct db_phstore_ctx as;
+	uint8_t key[sizeof(struct file_id)];
+	size_t key_len;
 	TDB_DATA value;			/* dptr NULL: removed */
 	bool releases;
 	bool stale;		/* does not go with the last record */
@@ -74,7 +86,10 @@ struct held_rec {
 
 static struct {
 	enum held_state state;
-	bool is_close;
+	enum dbwrap_phstore_held what;
+	bool takes_opens;
+	bool last_is_open;		/* else the share modes */
+	bool open_is_put_off;		/* of a handle that is taken up */
 	struct file_id file;
 	uint32_t open_id;
 	uint8_t open_key[sizeof(uint32_t)];
@@ -86,6 +101,16 @@ static struct {
 static TDB_DATA held_file(void)
 {
 	return make_tdb_data((const uint8_t *)&held.file, sizeof(held.file));
+}
+
+static TDB_DATA held_open(void)
+{
+	return make_tdb_data(held.open_key, sizeof(held.open_key));
+}
+
+static TDB_DATA held_key(const struct held_rec *rec)
+{
+	return make_tdb_data(rec->key, rec->key_len);
 }
 
 static void held_clear(void)
@@ -106,14 +131,16 @@ static void held_clear(void)
 
 void dbwrap_phstore_held_begin(uint32_t open_id,
 			       const struct file_id *file,
-			       bool is_close)
+			       enum dbwrap_phstore_held what)
 {
-	if (held.num != 0) {
+	if (held.num != 0 || held.open_is_put_off) {
 		/* another file's: they are staged when the request ends */
 		return;
 	}
 	held.state = HELD_BEGUN;
-	held.is_close = is_close;
+	held.what = what;
+	held.takes_opens = false;
+	held.last_is_open = lp_clustering();
 	held.file = *file;
 	held.open_id = open_id;
 	RSIVAL(held.open_key, 0, open_id);
@@ -121,18 +148,49 @@ void dbwrap_phstore_held_begin(uint32_t open_id,
 
 void dbwrap_phstore_close_begin(uint32_t open_id, const struct file_id *file)
 {
-	dbwrap_phstore_held_begin(open_id, file, true);
+	dbwrap_phstore_held_begin(open_id, file, DBWRAP_PHSTORE_HELD_CLOSE);
 }
 
-/* The place for what is held of this table; the later change counts. */
-static struct held_rec *held_place(const struct db_phstore_ctx *ctx)
+void dbwrap_phstore_leases_begin(uint32_t open_id)
+{
+	static const struct file_id none;
+
+	if (held.state != HELD_BEGUN || held.open_id != open_id) {
+		dbwrap_phstore_held_begin(
+			open_id, &none, DBWRAP_PHSTORE_HELD_CREATE);
+	}
+	if (held.open_id != open_id) {
+		return;
+	}
+	held.takes_opens = true;
+	held.last_is_open = true;
+}
+
+void dbwrap_phstore_leases_end(void)
+{
+	bool took_opens = held.takes_opens;
+
+	held.takes_opens = false;
+	if (took_opens && held.open_id == 0) {
+		/* none comes that they could go with */
+		dbwrap_phstore_held_end();
+	}
+}
+
+/* The place for what is held of this record; the later change counts. */
+static struct held_rec *held_place(const struct db_phstore_ctx *ctx,
+				   TDB_DATA key)
 {
 	unsigned i;
 
 	for (i = 0; i < held.num; i++) {
-		if (held.recs[i].as.is_locks == ctx->is_locks) {
-			TALLOC_FREE(held.recs[i].value.dptr);
-			return &held.recs[i];
+		struct held_rec *rec = &held.recs[i];
+
+		if (strcmp(rec->as.table, ctx->table) == 0 &&
+		    tdb_data_equal(held_key(rec), key))
+		{
+			TALLOC_FREE(rec->value.dptr);
+			return rec;
 		}
 	}
 	if (held.num == HELD_MAX) {
@@ -146,13 +204,38 @@ static bool held_wants(const struct db_phstore_ctx *ctx,
 		       TDB_DATA key,
 		       bool is_cluster)
 {
-	if (held.state != HELD_BEGUN || !tdb_data_equal(key, held_file())) {
+	if (held.state != HELD_BEGUN) {
+		return false;
+	}
+	if (ctx->is_opens) {
+		return held.takes_opens && !tdb_data_equal(key, held_open());
+	}
+	if (!tdb_data_equal(key, held_file())) {
 		return false;
 	}
 	if (ctx->is_shares) {
 		return is_cluster;
 	}
-	return ctx->is_locks && held.is_close;
+	return ctx->is_locks && held.what != DBWRAP_PHSTORE_HELD_CREATE;
+}
+
+/*
+ * In a cluster, a handle is taken up: its open is stored twice, first as one
+ * of this smbd, and last with all the rest.
+ */
+static bool held_put_off_open(const struct db_phstore_ctx *ctx,
+			      TDB_DATA key,
+			      bool is_cluster)
+{
+	if (!is_cluster || held.state != HELD_BEGUN ||
+	    held.what != DBWRAP_PHSTORE_HELD_RECONNECT || !ctx->is_opens ||
+	    held.num != 0 || held.open_is_put_off ||
+	    !tdb_data_equal(key, held_open()))
+	{
+		return false;
+	}
+	held.open_is_put_off = true;
+	return true;
 }
 
 bool dbwrap_phstore_held_take(const struct db_phstore_ctx *ctx,
@@ -169,9 +252,19 @@ bool dbwrap_phstore_held_take(const struct db_phstore_ctx *ctx,
 	enum phstore_err err;
 	bool ok;
 
+	ok = held_put_off_open(ctx, key, version != NULL);
+	if (ok) {
+		return true;
+	}
 	ok = held_wants(ctx, key, version != NULL);
-	if (!ok) {
+	if (!ok || key.dsize > sizeof(rec.key)) {
 		return false;
+	}
+	memcpy(rec.key, key.dptr, key.dsize);
+	rec.key_len = key.dsize;
+	if (ctx->is_opens) {
+		/* it had a lease: it is as long as it was */
+		rec.releases = true;
 	}
 	if (value != NULL) {
 		rec.value.dptr = talloc_memdup(
@@ -195,13 +288,15 @@ bool dbwrap_phstore_held_take(const struct db_phstore_ctx *ctx,
 		}
 		held.entered = store;
 	}
-	place = held_place(ctx);
+	place = held_place(ctx, key);
 	if (place == NULL) {
 		TALLOC_FREE(rec.value.dptr);
 		return false;
 	}
 	*place = rec;
-	if (held.is_close) {
+	if (ctx->is_opens) {
+		dbwrap_phstore_inflight_open(key);
+	} else if (held.what == DBWRAP_PHSTORE_HELD_CLOSE) {
 		dbwrap_phstore_inflight_held(
 			ctx->inflight_idx, key, held.open_id);
 	}
@@ -217,8 +312,7 @@ static enum phstore_err held_put(const struct held_rec *rec,
 		.use_reserve = rec->releases,
 		.version = rec->version,
 	};
-	TDB_DATA file = held_file();
-	struct phstore_blob key = { .data = file.dptr, .len = file.dsize };
+	struct phstore_blob key = { .data = rec->key, .len = rec->key_len };
 	struct phstore_blob val = {
 		.data = rec->value.dptr,
 		.len = rec->value.dsize,
@@ -234,16 +328,16 @@ enum phstore_err dbwrap_phstore_held_join(const struct db_phstore_ctx *ctx,
 					  TDB_DATA key,
 					  struct phstore_txn *txn)
 {
-	TDB_DATA open_key = make_tdb_data(held.open_key,
-					  sizeof(held.open_key));
 	bool is_last;
 	unsigned i;
 
-	if (held.state != HELD_BEGUN || held.num == 0) {
+	if (held.state != HELD_BEGUN ||
+	    (held.num == 0 && !held.open_is_put_off))
+	{
 		return PHSTORE_OK;
 	}
-	if (held.entered != NULL) {
-		is_last = ctx->is_opens && tdb_data_equal(key, open_key);
+	if (held.last_is_open) {
+		is_last = ctx->is_opens && tdb_data_equal(key, held_open());
 	} else {
 		is_last = ctx->is_shares && tdb_data_equal(key, held_file());
 	}
@@ -307,6 +401,7 @@ bool dbwrap_phstore_held_staged(enum phstore_err err, uint64_t lsn)
 		TALLOC_FREE(held.recs[i].value.dptr);
 	}
 	held.num = num;
+	held.open_is_put_off = false;
 	held.state = HELD_LEFT;
 	if (num == 0) {
 		held_clear();
@@ -330,7 +425,7 @@ static enum phstore_err held_stage_anew(const struct held_rec *held_rec,
 	if (held.entered == NULL) {
 		return err;
 	}
-	rec = clu_fetch_locked(held_rec->as.db, NULL, held_file());
+	rec = clu_fetch_locked(held_rec->as.db, NULL, held_key(held_rec));
 	if (rec == NULL) {
 		return PHSTORE_ERR_NOT_READY;
 	}
@@ -351,12 +446,14 @@ static enum phstore_err held_stage_anew(const struct held_rec *held_rec,
 	return NT_STATUS_IS_OK(status) ? PHSTORE_OK : PHSTORE_ERR_IO;
 }
 
-static enum phstore_err held_stage_alone(const struct held_rec *rec)
+/* one NULL: all of them, in one transaction */
+static enum phstore_err held_stage(const struct held_rec *one)
 {
 	struct phstore *store = dbwrap_phstore_store(false);
 	struct phstore_txn *txn = NULL;
-	enum phstore_err err;
+	enum phstore_err err = PHSTORE_OK;
 	uint64_t lsn = 0;
+	unsigned i;
 
 	if (store == NULL) {
 		return PHSTORE_ERR_IO;
@@ -365,24 +462,53 @@ static enum phstore_err held_stage_alone(const struct held_rec *rec)
 	if (txn == NULL) {
 		return PHSTORE_ERR_NO_MEMORY;
 	}
-	err = held_put(rec, txn);
+	for (i = 0; i < held.num && err == PHSTORE_OK; i++) {
+		if (one == NULL || one == &held.recs[i]) {
+			err = held_put(&held.recs[i], txn);
+		}
+	}
 	if (err == PHSTORE_OK) {
 		err = phstore_stage(txn, &lsn);
 	}
-	if (err == PHSTORE_OK) {
-		dbwrap_phstore_staged(&rec->as, lsn);
+	for (i = 0; i < held.num && err == PHSTORE_OK; i++) {
+		if (one == NULL || one == &held.recs[i]) {
+			dbwrap_phstore_staged(&held.recs[i].as, lsn);
+		}
 	}
 	talloc_free(txn);
 	return err;
 }
 
+static void held_stage_each(void)
+{
+	unsigned i;
+
+	for (i = 0; i < held.num; i++) {
+		struct held_rec *rec = &held.recs[i];
+		enum phstore_err err;
+
+		err = held_stage(rec);
+		if (err == PHSTORE_ERR_STALE || err == PHSTORE_ERR_FULL) {
+			/* full: what is kept goes out of the store */
+			err = held_stage_anew(rec, err);
+		}
+		if (err != PHSTORE_OK) {
+			dbwrap_phstore_failed(&rec->as, "store", err, true);
+		}
+	}
+}
+
 void dbwrap_phstore_held_end(void)
 {
+	enum phstore_err err;
 	NTSTATUS status;
-	unsigned i;
 
 	/* what is staged now is not held back once more */
 	held.state = HELD_NONE;
+	if (held.open_is_put_off) {
+		held.open_is_put_off = false;
+		dbwrap_phstore_restage_open(held.open_id);
+	}
 	if (held.num != 0 && held.entered == NULL) {
 		status = dbwrap_phstore_ready();
 		if (!NT_STATUS_IS_OK(status)) {
@@ -390,17 +516,10 @@ void dbwrap_phstore_held_end(void)
 					      PHSTORE_ERR_NOT_READY, true);
 		}
 	}
-	for (i = 0; i < held.num; i++) {
-		struct held_rec *rec = &held.recs[i];
-		enum phstore_err err;
-
-		err = held_stage_alone(rec);
-		if (err == PHSTORE_ERR_STALE || err == PHSTORE_ERR_FULL) {
-			/* full: what is kept goes out of the store */
-			err = held_stage_anew(rec, err);
-		}
+	if (held.num > 0) {
+		err = held_stage(NULL);
 		if (err != PHSTORE_OK) {
-			dbwrap_phstore_failed(&rec->as, "store", err, true);
+			held_stage_each();
 		}
 	}
 	if (held.num != 0 || held.entered != NULL) {

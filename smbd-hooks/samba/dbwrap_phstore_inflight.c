@@ -48,6 +48,9 @@ struct inflight_slot {
 	uint32_t held_open_id;
 	uint32_t held_key_len;
 	uint8_t held_key[INFLIGHT_KEY_MAX];
+	/* opens with one lease are held back */
+	_Atomic uint32_t num_opens;
+	uint8_t opens[PHSTORE_HELD_OPENS_MAX][sizeof(uint32_t)];
 };
 
 struct inflight_map {
@@ -157,12 +160,28 @@ void dbwrap_phstore_inflight_held(unsigned idx, TDB_DATA key, uint32_t open_id)
 	}
 	if (idx == 0) {
 		atomic_store(&s->held_dbs, 0);
+		atomic_store(&s->num_opens, 0);
 		return;
 	}
 	memcpy(s->held_key, key.dptr, key.dsize);
 	s->held_key_len = key.dsize;
 	s->held_open_id = open_id;
 	atomic_fetch_or(&s->held_dbs, 1U << (idx - 1));
+}
+
+void dbwrap_phstore_inflight_open(TDB_DATA key)
+{
+	struct inflight_slot *s = inflight_mine();
+	uint32_t num;
+
+	if (s == NULL || key.dsize != sizeof(s->opens[0])) {
+		return;
+	}
+	num = atomic_load(&s->num_opens);
+	if (num < PHSTORE_HELD_OPENS_MAX) {
+		memcpy(s->opens[num], key.dptr, key.dsize);
+		atomic_store(&s->num_opens, num + 1);
+	}
 }
 
 void dbwrap_phstore_inflight_begin(unsigned idx, TDB_DATA key)
@@ -243,7 +262,7 @@ done:
 	TALLOC_FREE(frame);
 }
 
-static void inflight_restage_open(uint32_t open_id)
+void dbwrap_phstore_restage_open(uint32_t open_id)
 {
 	uint8_t keybuf[sizeof(uint32_t)];
 	TDB_DATA key = make_tdb_data(keybuf, sizeof(keybuf));
@@ -313,7 +332,7 @@ static void inflight_restage_numbered(const struct inflight_slot *s,
 			   s->number_value);
 	}
 	/* never a number whose lock is not there: the open goes first */
-	inflight_restage_open(s->number_open_id);
+	dbwrap_phstore_restage_open(s->number_open_id);
 	if (!is_stored || closes) {
 		/* never a handle without its locks: it is closed first */
 		inflight_restage(db, key);
@@ -339,11 +358,22 @@ static void inflight_restage_held(const struct inflight_slot *s)
 		return;
 	}
 	/* the open first: it must not be there without its locks */
-	inflight_restage_open(s->held_open_id);
+	dbwrap_phstore_restage_open(s->held_open_id);
 	for (i = 0; i < INFLIGHT_DBS; i++) {
 		if (inflight.dbs[i] != NULL && (dbs & (1U << i))) {
 			inflight_restage(inflight.dbs[i], key);
 		}
+	}
+}
+
+/* The volatile database has a lease as it is, the store as it was. */
+static void inflight_restage_opens(const struct inflight_slot *s)
+{
+	uint32_t num = atomic_load(&s->num_opens);
+	uint32_t i;
+
+	for (i = 0; i < num && i < PHSTORE_HELD_OPENS_MAX; i++) {
+		dbwrap_phstore_restage_open(RIVAL(s->opens[i], 0));
 	}
 }
 
@@ -385,9 +415,11 @@ void dbwrap_phstore_child_gone(pid_t pid,
 			}
 		}
 		inflight_restage_held(s);
+		inflight_restage_opens(s);
 		s->number_open_id = 0;
 		atomic_store(&s->db, 0);
 		atomic_store(&s->held_dbs, 0);
+		atomic_store(&s->num_opens, 0);
 		atomic_store(&inflight.map->pids[n], 0);
 		return;
 	}

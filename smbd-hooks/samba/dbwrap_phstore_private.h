@@ -216,6 +216,13 @@ void dbwrap_phstore_inflight_held(unsigned idx,
 				  TDB_DATA key,
 				  uint32_t open_id);
 
+/* opens that are held back at the same time */
+#define PHSTORE_HELD_OPENS_MAX 254
+/* The lease of several handles has changed: one of them. key: its open's */
+void dbwrap_phstore_inflight_open(TDB_DATA key);
+/* Stage what the volatile database has of an open, if it differs. */
+void dbwrap_phstore_restage_open(uint32_t open_id);
+
 /* Its lock and its number are changed together, see there. */
 void dbwrap_phstore_inflight_number(uint32_t open_id,
 				    uint8_t bucket,
@@ -281,10 +288,15 @@ enum phstore_err dbwrap_phstore_held_join(const struct db_phstore_ctx *ctx,
 					  struct phstore_txn *txn);
 /* True: stage it again, without them */
 bool dbwrap_phstore_held_staged(enum phstore_err err, uint64_t lsn);
-/* See dbwrap_phstore_creating_begin(). is_close: locks, too */
+enum dbwrap_phstore_held {
+	DBWRAP_PHSTORE_HELD_CREATE,	/* share modes */
+	DBWRAP_PHSTORE_HELD_CLOSE,	/* and locks */
+	DBWRAP_PHSTORE_HELD_RECONNECT,	/* and locks, and the open at first */
+};
+/* See dbwrap_phstore_creating_begin(), not for a second file in one request */
 void dbwrap_phstore_held_begin(uint32_t open_id,
 			       const struct file_id *file,
-			       bool is_close);
+			       enum dbwrap_phstore_held what);
 /* The request has ended. */
 void dbwrap_phstore_held_end(void);
 

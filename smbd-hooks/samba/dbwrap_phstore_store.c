@@ -702,7 +702,7 @@ enum phstore_err dbwrap_phstore_stage_version(
 		opts.version = *version;
 		opts.skip_same = false;
 	}
-	if (version != NULL || ctx->is_locks) {
+	if (version != NULL || ctx->is_locks || ctx->is_opens) {
 		bool is_held;
 
 		is_held = dbwrap_phstore_held_take(

@@ -12,7 +12,7 @@
  * - All changes of a lease that is in use are made by the smbd of its client:
  *   granted or raised by a CREATE, broken, acknowledged, timed out. It stages
  *   the open's record again, with the lease as it is in leases.tdb; with
- *   several opens, each of them. Behind the share mode lock: no two records
+ *   several opens, all of them in one transaction. Behind the share mode lock: no two records
  *   are locked at once. So who waited for the break may be granted what he
  *   asked for, and the lease that was kept is still the one before. It says
  *   that a break was under way, and its client says what it let go.
@@ -187,34 +187,59 @@ static void phstore_open_lease_update(struct files_struct *fsp)
 	}
 }
 
-void phstore_open_lease_changed(struct smbd_server_connection *sconn,
-				const struct file_id *id,
-				const struct smb2_lease_key *key)
+/* next: its open is stored next, with its lease; NULL: none is */
+static void phstore_open_lease_all(struct smbd_server_connection *sconn,
+				   const struct file_id *id,
+				   const struct smb2_lease_key *key,
+				   const struct files_struct *next)
 {
 	struct files_struct *fsp = NULL;
+	uint32_t open_id = 0;
 
+	if (next != NULL) {
+		open_id = next->op->global->open_global_id;
+	}
+
+	/*
+	 * Where the search begins was noted, maybe, when the newest of them
+	 * was not one of this file yet: then it would be passed over.
+	 */
+	ZERO_STRUCT(sconn->fsp_fi_cache);
+	dbwrap_phstore_leases_begin(open_id);
 	for (fsp = file_find_di_first(sconn, *id, true);
 	     fsp != NULL;
 	     fsp = file_find_di_next(fsp, true))
 	{
-		if (fsp->oplock_type == LEASE_OPLOCK && fsp->lease != NULL &&
+		if (fsp != next && fsp->oplock_type == LEASE_OPLOCK &&
+		    fsp->lease != NULL &&
 		    smb2_lease_key_equal(&fsp->lease->lease.lease_key, key))
 		{
 			phstore_open_lease_update(fsp);
 		}
 	}
+	dbwrap_phstore_leases_end();
 }
 
-void phstore_open_lease_shared(struct files_struct *fsp)
+void phstore_open_lease_changed(struct smbd_server_connection *sconn,
+				const struct file_id *id,
+				const struct smb2_lease_key *key)
 {
+	phstore_open_lease_all(sconn, id, key, NULL);
+}
+
+void phstore_open_lease_shared(struct files_struct *fsp, bool is_stored)
+{
+	bool is_next = is_stored && fsp->op != NULL;
+
 	if (fsp->oplock_type != LEASE_OPLOCK || fsp->lease == NULL ||
 	    fsp->lease->ref_count < 2)
 	{
 		return;
 	}
-	phstore_open_lease_changed(fsp->conn->sconn,
-				   &fsp->file_id,
-				   &fsp->lease->lease.lease_key);
+	phstore_open_lease_all(fsp->conn->sconn,
+			       &fsp->file_id,
+			       &fsp->lease->lease.lease_key,
+			       is_next ? fsp : NULL);
 }
 
 bool phstore_open_lease_back(const struct smbXsrv_open *op,

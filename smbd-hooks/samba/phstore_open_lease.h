@@ -42,8 +42,11 @@ void phstore_open_lease_changed(struct smbd_server_connection *sconn,
 				const struct file_id *id,
 				const struct smb2_lease_key *key);
 
-/** @brief A CREATE may have changed the lease that other opens have. */
-void phstore_open_lease_shared(struct files_struct *fsp);
+/**
+ * @brief A CREATE may have changed the lease that other opens have. is_stored:
+ * its own open is stored next, they go with it.
+ */
+void phstore_open_lease_shared(struct files_struct *fsp, bool is_stored);
 
 /**
  * @brief The lease of an open that is taken up again: what was kept, and no

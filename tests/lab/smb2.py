@@ -187,6 +187,11 @@ def _contexts_unpack(data):
     return out
 
 
+def _lease_ack(key, state):
+    """[MS-SMB2] 2.2.24.2"""
+    return struct.pack("<HHI16sIQ", 36, 0, 0, key, state, 0)
+
+
 class Connection:
     """One TCP connection with one session."""
 
@@ -359,9 +364,7 @@ class Connection:
         current, new = struct.unpack_from("<II", message, 88)
         self.breaks.append((key, current, new))
         if flags & 1 and self.ack_breaks:
-            # 2.2.24.2
-            self.send(OPLOCK_BREAK, struct.pack(
-                "<HHI16sIQ", 36, 0, 0, key, new, 0), self.any_tree)
+            self.send(OPLOCK_BREAK, _lease_ack(key, new), self.any_tree)
 
     def wait(self, p, timeout=None, check=True):
         """The answer to p. SmbError if it is an error and check is set."""
@@ -645,6 +648,10 @@ class Tree:
 
     def close(self, op):
         return self.conn.wait(self.close_send(op))
+
+    def lease_ack_send(self, key, state):
+        """A break is acknowledged."""
+        return self.send(OPLOCK_BREAK, _lease_ack(key, state))
 
     def write_send(self, op, offset, data):
         """2.2.21"""

@@ -16,7 +16,8 @@
 # that sends it again is refused; or the number is, and it was not carried out.
 # Half a CLOSE: the handle comes back, and its lock does not. Half a CREATE: the
 # store has a share mode entry and not its open, or a client is kept off a file,
-# for a moment, by an open that never was.
+# for a moment, by an open that never was. Half a reconnect, or half a break of a
+# lease that two handles have: one record is as before, another is not.
 
 import os
 import signal
@@ -33,11 +34,12 @@ import smb2  # noqa: E402
 from phlab import check  # noqa: E402
 
 MOST = 60
+OPENS = "smbXsrv_open_global"
 # at least: 3 for each frame, 2 for each lock or open in a volatile database
 POINTS = {"open": 8, "lock": 5, "lock numbered": 7, "unlock numbered": 7,
           "unlock one numbered": 7, "durable lock numbered": 7,
-          "lock given up": 5, "reconnect": 12, "raise": 8, "close": 13,
-          "close leased": 13}
+          "lock given up": 5, "reconnect": 11, "raise": 8, "lease let go": 7,
+          "close": 13, "close leased": 13}
 TIMEOUT_MSEC = 4000
 
 
@@ -89,7 +91,8 @@ class Run:
             died = True
         check(acked or died, "refused though nobody died")
         if died:
-            self.left = self.stored()
+            self.dumped = self.dump()
+            self.left = self.stored(self.dumped)
         if died and self.all_die:
             self.server.kill9_all()
             self.server.start()
@@ -123,13 +126,21 @@ class Run:
     def free_soon(self, name):
         self.other.tree.close(self.open_soon(name, 0))
 
-    def stored(self):
+    def dump(self):
+        return self.server.phstore_json("dump")["records"]
+
+    def stored(self, dumped=None):
         """How many records each table has."""
-        left = {"brlock": 0, "locking": 0, "smbXsrv_open_global": 0}
-        for r in self.server.phstore_json("dump")["records"]:
+        left = {"brlock": 0, "locking": 0, OPENS: 0}
+        for r in dumped or self.dump():
             if r["table"] in left:
                 left[r["table"]] += 1
         return left
+
+    def leases(self):
+        """What each open in the store had for a lease when smbd died."""
+        return [int(r["record"]["lease"]["state"].split()[0], 16)
+                for r in self.dumped if r["table"] == OPENS]
 
     def nothing_stored(self, name, n):
         """
@@ -156,7 +167,7 @@ class Run:
 
         acked, died = self.fire(n, send)
         if died:
-            check(self.left["locking"] == self.left["smbXsrv_open_global"],
+            check(self.left["locking"] == self.left[OPENS],
                   "%s, point %d: half a CREATE: %s" % (name, n, self.left))
         op = None
         if acked:
@@ -269,9 +280,8 @@ class Run:
 
     def gone_from(self):
         """Her smbd has written down that she went."""
-        return [r["record"].get("server") for r in
-                self.server.phstore_json("dump")["records"]
-                if r["table"] == "smbXsrv_open_global"] == ["disconnected"]
+        return [r["record"].get("server") for r in self.dump()
+                if r["table"] == OPENS] == ["disconnected"]
 
     def at_reconnect(self, name, n):
         """Who serves the handle changes; the handle is there all the time."""
@@ -281,6 +291,7 @@ class Run:
         phlab.wait_until(self.gone_from, "the disconnect is not stored")
         self.c.connect()
         sent = []
+        before = {(r["table"], r["version"]) for r in self.dump()}
 
         def send():
             sent.append(self.c.tree.reconnect_send(op))
@@ -290,6 +301,10 @@ class Run:
         if died:
             check(set(self.left.values()) == {1}, "%s, point %d: of the "
                   "handle the store has %s" % (name, n, self.left))
+            old = [r["table"] for r in self.dumped
+                   if (r["table"], r["version"]) in before]
+            check(len(old) in (0, 3), "%s, point %d: half a reconnect: only "
+                  "%s as before" % (name, n, old))
             op = self.c.tree.reconnect(op)
         else:
             check(acked, "%s: refused" % name)
@@ -328,6 +343,8 @@ class Run:
             second = self.c.tree.create_recv(sent[0])
             check(second.lease_state == high, "%s: not raised" % name)
         if died:
+            check(self.leases() in ([low], [high, high]), "%s, point %d: half "
+                  "a CREATE: leases %s" % (name, n, self.leases()))
             want = (high,) if acked else (low, high)
             # the lease is one: its client knows it from the second's answer
             claim = None
@@ -350,6 +367,53 @@ class Run:
         self.free_soon(name)
         self.nothing_stored(name, n)
         return died
+
+    def at_let_go(self, name, n):
+        """
+        A lease that two handles have was broken, its client lets go. Who
+        wanted the file may get it meanwhile.
+        """
+        key = uuid.uuid4().bytes
+        less = smb2.LEASE_R | smb2.LEASE_H
+        all_of_it = less | smb2.LEASE_W
+        ops = [self.c.tree.create(name, lease=all_of_it, lease_key=key)
+               for _ in (1, 2)]
+        check(ops[1].lease_state == all_of_it, "%s: lease %s" % (
+            name, ops[1].lease_state))
+        self.c.conn.ack_breaks = False
+        p = self.other.tree.create_send(name, persistent=False)
+        phlab.wait_until(lambda: self.heard(less), "no break")
+        epoch = ops[1].lease_epoch + 1
+        acked, died = self.fire(n, lambda: self.c.tree.lease_ack_send(
+            key, less))
+        if died:
+            check(self.leases() in ([less] * 2, [all_of_it] * 2),
+                  "%s, point %d: half a break: leases %s" % (
+                      name, n, self.leases()))
+            # not known to have let go: asked once more
+            want = [less] if acked or self.all_die else [less, all_of_it]
+            for i in (0, 1):
+                ops[i] = self.c.tree.reconnect(ops[i], claim=(less, epoch))
+                check(ops[i].lease_state in want, "%s, point %d: lease %s" % (
+                    name, n, ops[i].lease_state))
+                if ops[i].lease_state != less:
+                    phlab.wait_until(lambda: self.heard(less), "no break")
+                want = [less]
+        if not (died and self.all_die):
+            fd = self.other.tree.create_recv(p, check=False)
+            if fd is not None:
+                self.other.tree.close(fd)
+        self.c.conn.ack_breaks = True
+        for op in ops:
+            self.c.tree.close(op)
+        self.free_soon(name)
+        self.nothing_stored(name, n)
+        return died
+
+    def heard(self, lease):
+        """Its client was told to come down to this."""
+        self.c.conn.drain(0.02)
+        return any(b[2] == lease for b in self.c.conn.breaks)
 
     def at_close_leased(self, name, n):
         return self.at_close(name, n, lease_key=uuid.uuid4().bytes)
@@ -433,6 +497,7 @@ def main():
                          ("lock given up", run.at_lock_given_up),
                          ("reconnect", run.at_reconnect),
                          ("raise", run.at_raise),
+                         ("lease let go", run.at_let_go),
                          ("close", run.at_close),
                          ("close leased", run.at_close_leased)):
             every_point(what, fn, "all die" if all_die else "one dies")
