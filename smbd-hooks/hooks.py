@@ -1233,6 +1233,22 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 		}
 		state->phstore_left = false; /* it is known */
 	}
+	if (NT_STATUS_IS_OK(status) && !breaking &&
+	    phstore_open_lease_is_half(
+		    fsp, state->op, &e->lease_key, &current_state))
+	{
+		status = leases_db_set(&e->client_guid,
+				       &e->lease_key,
+				       current_state,
+				       false,
+				       0,
+				       0,
+				       lease_version,
+				       epoch);
+		if (!NT_STATUS_IS_OK(status)) {
+			return status;
+		}
+	}
 	if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND) &&
 	    (e->flags & PHSTORE_SHARE_ENTRY_KEPT) &&
 	    (state->lease->lease_state & SMB2_LEASE_HANDLE))

@@ -42,14 +42,14 @@
  * - Opens with one lease: nobody else changes the record of an open that its
  *   smbd serves. So what was stored can be staged later. In a CREATE they are
  *   staged with its own open; else, in one transaction, at once. That is for
- *   PHSTORE_HELD_OPENS_MAX of them; each one more has a transaction of its own.
+ *   HELD_OPENS_MAX of them; each one more has a transaction of its own.
  * - A smbd that is killed in the middle of a CLOSE: smbd's parent stages what
  *   the volatile databases have (dbwrap_phstore_inflight.c). Nobody was told
  *   anything; if all die before that, or the node, the handle is back as it
  *   was. In the middle of a CREATE or a reconnect: there is nothing to stage,
  *   the next who takes the handle up stages all of it. In the middle of a
- *   lease's change: the parent stages those opens; else a client that comes
- *   back with one handle would be told of a lease the others have not.
+ *   lease's change: the scavenger notes in each open of a dead smbd when it
+ *   was lost, and stages that.
  * - A request that ends without its last record stages what is held before it
  *   is answered.
  * - Requests are processed one after the other; for a second file nothing is
@@ -65,7 +65,8 @@
 #include "librpc/gen_ndr/file_id.h"
 
 /* the file's locks and its share modes, and opens with one lease */
-#define HELD_MAX (2 + PHSTORE_HELD_OPENS_MAX)
+#define HELD_OPENS_MAX 254
+#define HELD_MAX (2 + HELD_OPENS_MAX)
 
 enum held_state {
 	HELD_NONE,
@@ -294,9 +295,7 @@ bool dbwrap_phstore_held_take(const struct db_phstore_ctx *ctx,
 		return false;
 	}
 	*place = rec;
-	if (ctx->is_opens) {
-		dbwrap_phstore_inflight_open(key);
-	} else if (held.what == DBWRAP_PHSTORE_HELD_CLOSE) {
+	if (!ctx->is_opens && held.what == DBWRAP_PHSTORE_HELD_CLOSE) {
 		dbwrap_phstore_inflight_held(
 			ctx->inflight_idx, key, held.open_id);
 	}

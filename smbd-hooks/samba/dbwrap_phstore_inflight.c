@@ -48,9 +48,6 @@ struct inflight_slot {
 	uint32_t held_open_id;
 	uint32_t held_key_len;
 	uint8_t held_key[INFLIGHT_KEY_MAX];
-	/* opens with one lease are held back */
-	_Atomic uint32_t num_opens;
-	uint8_t opens[PHSTORE_HELD_OPENS_MAX][sizeof(uint32_t)];
 };
 
 struct inflight_map {
@@ -160,28 +157,12 @@ void dbwrap_phstore_inflight_held(unsigned idx, TDB_DATA key, uint32_t open_id)
 	}
 	if (idx == 0) {
 		atomic_store(&s->held_dbs, 0);
-		atomic_store(&s->num_opens, 0);
 		return;
 	}
 	memcpy(s->held_key, key.dptr, key.dsize);
 	s->held_key_len = key.dsize;
 	s->held_open_id = open_id;
 	atomic_fetch_or(&s->held_dbs, 1U << (idx - 1));
-}
-
-void dbwrap_phstore_inflight_open(TDB_DATA key)
-{
-	struct inflight_slot *s = inflight_mine();
-	uint32_t num;
-
-	if (s == NULL || key.dsize != sizeof(s->opens[0])) {
-		return;
-	}
-	num = atomic_load(&s->num_opens);
-	if (num < PHSTORE_HELD_OPENS_MAX) {
-		memcpy(s->opens[num], key.dptr, key.dsize);
-		atomic_store(&s->num_opens, num + 1);
-	}
 }
 
 void dbwrap_phstore_inflight_begin(unsigned idx, TDB_DATA key)
@@ -366,17 +347,6 @@ static void inflight_restage_held(const struct inflight_slot *s)
 	}
 }
 
-/* The volatile database has a lease as it is, the store as it was. */
-static void inflight_restage_opens(const struct inflight_slot *s)
-{
-	uint32_t num = atomic_load(&s->num_opens);
-	uint32_t i;
-
-	for (i = 0; i < num && i < PHSTORE_HELD_OPENS_MAX; i++) {
-		dbwrap_phstore_restage_open(RIVAL(s->opens[i], 0));
-	}
-}
-
 void dbwrap_phstore_child_gone(pid_t pid,
 			       void (*set_number)(uint32_t open_id,
 						  uint8_t bucket,
@@ -415,11 +385,9 @@ void dbwrap_phstore_child_gone(pid_t pid,
 			}
 		}
 		inflight_restage_held(s);
-		inflight_restage_opens(s);
 		s->number_open_id = 0;
 		atomic_store(&s->db, 0);
 		atomic_store(&s->held_dbs, 0);
-		atomic_store(&s->num_opens, 0);
 		atomic_store(&inflight.map->pids[n], 0);
 		return;
 	}

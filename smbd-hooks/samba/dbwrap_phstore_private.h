@@ -216,10 +216,6 @@ void dbwrap_phstore_inflight_held(unsigned idx,
 				  TDB_DATA key,
 				  uint32_t open_id);
 
-/* opens that are held back at the same time */
-#define PHSTORE_HELD_OPENS_MAX 254
-/* The lease of several handles has changed: one of them. key: its open's */
-void dbwrap_phstore_inflight_open(TDB_DATA key);
 /* Stage what the volatile database has of an open, if it differs. */
 void dbwrap_phstore_restage_open(uint32_t open_id);
 

@@ -23,6 +23,10 @@
  *   have acknowledged a break when this smbd was not there any more, or the
  *   node died before others had that. A client that claims more than what was
  *   kept does not get it.
+ * - A raise is in leases.tdb before it is in the opens' records, and only then
+ *   acknowledged. If the smbd dies in between leases.tdb knows more than any
+ *   open of that lease: who comes back first gets what its record says, and
+ *   leases.tdb does.
  * - A break that was under way goes on, if the client has not come down to
  *   what was asked. Not with a durable handle that is not persistent: whoever
  *   wanted the break has taken the file by now.
@@ -240,6 +244,23 @@ void phstore_open_lease_shared(struct files_struct *fsp, bool is_stored)
 			       &fsp->file_id,
 			       &fsp->lease->lease.lease_key,
 			       is_next ? fsp : NULL);
+}
+
+bool phstore_open_lease_is_half(struct files_struct *fsp,
+				const struct smbXsrv_open *op,
+				const struct smb2_lease_key *key,
+				uint32_t *state)
+{
+	const struct phstore_lease_value *kept = op->global->phstore_lease;
+	uint32_t was = *state;
+
+	if (kept == NULL || kept->key[0] != key->data[0] ||
+	    kept->key[1] != key->data[1] || phstore_lease_is_held(fsp, key))
+	{
+		return false;
+	}
+	*state &= kept->state;
+	return *state != was;
 }
 
 bool phstore_open_lease_back(const struct smbXsrv_open *op,

@@ -60,4 +60,13 @@ bool phstore_open_lease_back(const struct smbXsrv_open *op,
 			     uint32_t mask,
 			     struct phstore_lease_value *lease);
 
+/**
+ * @brief leases.tdb knows this lease as *state. Was it raised to that by a
+ * CREATE that its smbd died in? Then *state becomes what it was before.
+ */
+bool phstore_open_lease_is_half(struct files_struct *fsp,
+				const struct smbXsrv_open *op,
+				const struct smb2_lease_key *key,
+				uint32_t *state);
+
 #endif /* PHSTORE_OPEN_LEASE_H */

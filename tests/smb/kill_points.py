@@ -53,8 +53,8 @@ def aim(gun, n, pid, sig=signal.SIGKILL):
 
 
 class Run:
-    # an entry whose open was never granted keeps nobody off the file
-    half_is_garbage = True
+    # not in a cluster
+    one_machine = True
 
     def __init__(self, server, gun, all_die, share="ca"):
         self.server = server
@@ -181,8 +181,8 @@ class Run:
             op = self.c.tree.create_recv(p, check=False)
         if op is not None:
             self.c.tree.close(op)
-        elif self.half_is_garbage:
-            # there is no such open: nobody waits for it
+        elif self.one_machine:
+            # an entry whose open was never granted keeps nobody off
             self.other.tree.close(self.other.tree.create(
                 name, share=0, persistent=False))
         self.free_soon(name)
@@ -320,16 +320,19 @@ class Run:
 
     def at_raise(self, name, n):
         """
-        A second CREATE raises the lease that the first handle has as well: it
-        has what its client was told, or what the second was to be told.
+        A third CREATE raises the lease that two handles have as well: they
+        have what their client was told, or what the third was to be told. What
+        it is told with one of them, when only that smbd has died, it finds with
+        the other when all have.
         """
         key = uuid.uuid4().bytes
         guid = uuid.uuid4().bytes
         low = smb2.LEASE_R | smb2.LEASE_H
         high = low | smb2.LEASE_W
-        first = self.c.tree.create(name, lease=low, lease_key=key)
-        check(first.lease_state == low, "%s: lease %s" % (
-            name, first.lease_state))
+        two = [self.c.tree.create(name, lease=low, lease_key=key)
+               for _ in (1, 2)]
+        check(two[0].lease_state == low, "%s: lease %s" % (
+            name, two[0].lease_state))
         sent = []
 
         def send():
@@ -338,32 +341,44 @@ class Run:
             return sent[0]
 
         acked, died = self.fire(n, send)
-        second = None
+        third = None
         if acked:
-            second = self.c.tree.create_recv(sent[0])
-            check(second.lease_state == high, "%s: not raised" % name)
+            third = self.c.tree.create_recv(sent[0])
+            check(third.lease_state == high, "%s: not raised" % name)
         if died:
-            check(self.leases() in ([low], [high, high]), "%s, point %d: half "
-                  "a CREATE: leases %s" % (name, n, self.leases()))
+            check(self.leases() in ([low] * 2, [high] * 3), "%s, point %d: "
+                  "half a CREATE: leases %s" % (name, n, self.leases()))
             want = (high,) if acked else (low, high)
-            # the lease is one: its client knows it from the second's answer
+            # the lease is one: its client knows it from the third's answer
             claim = None
             if acked:
-                claim = (high, second.lease_epoch)
-            first = self.c.tree.reconnect(first, claim=claim)
-            check(first.lease_state in want, "%s, point %d: lease %s" % (
-                name, n, first.lease_state))
+                claim = (high, third.lease_epoch)
+            two[0] = self.c.tree.reconnect(two[0], claim=claim)
+            told = two[0].lease_state
+            check(told in want, "%s, point %d: lease %s" % (name, n, told))
+            claim = (told, two[0].lease_epoch)
+            if self.one_machine and not self.all_die:
+                self.server.kill9_all()
+                self.server.start()
+                self.other.connect_when_up()
+                self.c.connect_when_up()
+            two[1] = self.c.tree.reconnect(two[1], claim=claim)
+            if self.one_machine and not self.all_die:
+                two[0] = self.c.tree.reconnect(two[0], claim=claim)
+            check(two[0].lease_state == two[1].lease_state == told,
+                  "%s, point %d: leases %s, %s, told %s" % (
+                      name, n, two[0].lease_state, two[1].lease_state, told))
         if died and acked:
-            second = self.c.tree.reconnect(second)
+            third = self.c.tree.reconnect(third, claim=claim)
         elif died:
             p = self.c.tree.create_send(
                 name, lease=high, lease_key=key, create_guid=guid,
                 flags=smb2.FLAG_REPLAY)
-            second = self.c.tree.create_recv(p, check=False)
-        for op in (first, second):
+            third = self.c.tree.create_recv(p, check=False)
+        for op in two + [third]:
             if op is not None:
                 self.c.tree.close(op)
-        # an entry of the second that the first's reconnect took along
+        # an entry of the third that a reconnect took along
         self.free_soon(name)
         self.nothing_stored(name, n)
         return died
