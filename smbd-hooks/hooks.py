@@ -84,14 +84,12 @@ HOOKS = [
 
     hook("child-gone-include", "source3/smbd/server.c",
          "after", '#include "locking/leases_db.h"',
-         '''
-#include "lib/dbwrap/dbwrap_phstore.h"
-#include "smbd/phstore_open.h"'''),
+         '#include "smbd/phstore_open.h"'),
 
     hook("child-gone", "source3/smbd/server.c",
          "before", "for (child = parent->children; child != NULL; "
          "child = child->next) {",
-         "	dbwrap_phstore_child_gone(pid, phstore_open_set_number);",
+         "	phstore_open_child_gone(pid);",
          scope="function remove_child_pid"),
 
     hook("tree-notifyd-include", "source3/smbd/smb2_service.c",
@@ -458,6 +456,36 @@ static void phstore_close_lease(struct share_mode_lock *lck,
 				global->open_global_id, msg->file_id);
 		}
 """, scope="function scavenger_add_timer"),
+
+    # A CREATE that its smbd died in: its entry is nobody's
+    hook("scavenge-half", "source3/smbd/scavenger.c",
+         "before", "struct scavenger_timer_context {", """
+void phstore_scavenge(uint32_t open_id,
+		      const struct file_id *file_id,
+		      uint32_t name_hash)
+{
+	struct scavenger_message msg = {
+		.file_id = *file_id,
+		.open_persistent_id = open_id,
+		.name_hash = name_hash,
+	};
+	DATA_BLOB blob = data_blob_const(&msg, sizeof(msg));
+	NTSTATUS status;
+
+	if (smbd_scavenger_state == NULL) {
+		return;
+	}
+	status = messaging_send(smbd_scavenger_state->msg,
+				smbd_scavenger_state->parent_id,
+				MSG_SMB_SCAVENGER,
+				&blob);
+	if (!NT_STATUS_IS_OK(status)) {
+		DBG_NOTICE("half a CREATE stays until somebody asks for the "
+			   "file: %s\\n", nt_errstr(status));
+	}
+}
+
+"""),
 
     hook("open-include", "source3/smbd/smbXsrv_open.c",
          "after", '#include "smbXsrv_open.h"',
@@ -1030,6 +1058,13 @@ void phstore_leases_db_take(const struct GUID *client_guid,
     hook("create-entry-lock", "source3/smbd/smb2_create.c",
          "before", "status = smbXsrv_open_update(state->op);",
          "		dbwrap_phstore_creating_lock();"),
+
+    # A smbd that was killed with a new file's lock leaves a record without
+    # share modes: smbstatus ended with SIGSEGV, freeing what was never set
+    hook("status-no-data", "source3/locking/share_mode_lock.c",
+         "before", "d = share_mode_memcache_fetch(mem_ctx, id, buf, buflen);",
+         "	data_blob = (struct share_mode_dataB) {};",
+         scope="function parse_share_mode_data"),
 
     # A reconnect: the open as it is stored next is not staged yet
     hook("reconnect-begin", "source3/smbd/smbXsrv_open.c",

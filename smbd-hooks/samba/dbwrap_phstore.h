@@ -67,12 +67,18 @@ void dbwrap_phstore_set_fatal(void (*fn)(const char *reason));
  * @brief smbd's parent: this child has ended, and was reaped.
  *
  * Puts right what a killed child was in the middle of. May wait for the lock
- * of one record. set_number: gives an open a lock sequence number.
+ * of one record.
  */
+struct dbwrap_phstore_gone_fns {
+	/* Give an open a lock sequence number. */
+	void (*set_number)(uint32_t open_id, uint8_t bucket, uint8_t value);
+	/* It was in a CREATE: its share mode entry may be there. */
+	void (*create)(uint32_t open_id,
+		       const struct file_id *file,
+		       uint32_t name_hash);
+};
 void dbwrap_phstore_child_gone(pid_t pid,
-			       void (*set_number)(uint32_t open_id,
-						  uint8_t bucket,
-						  uint8_t value));
+			       const struct dbwrap_phstore_gone_fns *fns);
 
 /* as a bucket: not a number, but that the handle is closed */
 #define PHSTORE_NUMBER_CLOSED 0xff
@@ -123,7 +129,8 @@ void dbwrap_phstore_closing_begin(uint32_t open_id,
  * staged with the open, see dbwrap_phstore_creating.c.
  */
 void dbwrap_phstore_creating_begin(uint32_t open_id,
-				   const struct file_id *file);
+				   const struct file_id *file,
+				   uint32_t name_hash);
 
 /**
  * @brief A CREATE is about to take this open up again. The open, as it is

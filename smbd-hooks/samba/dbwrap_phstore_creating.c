@@ -29,7 +29,8 @@
  *   open that is not marked. It is taken for what it is, garbage
  *   (dbwrap_phstore_entry_is_half()), and never was in the store, unless
  *   another's change took it along. Then it is there after a restart, its open
- *   is not, and the scavenger removes it when somebody asks for the file.
+ *   is not, and the scavenger removes it when somebody asks for the file. If
+ *   smbd's parent lives it tells the scavenger, which removes it at once.
  * - Killed in the middle of a reconnect: the volatile databases say that the
  *   dead process has the handle, the store what was before. Both say that the
  *   handle is there and nobody serves it.
@@ -77,6 +78,7 @@ static struct {
 	enum creating_state state;
 	bool reconnects;
 	bool open_is_put_off;
+	bool is_noted;			/* for smbd's parent */
 	struct file_id file;
 	uint32_t open_id;
 	uint8_t open_key[sizeof(uint32_t)];
@@ -129,8 +131,12 @@ static void creating_begin(uint32_t open_id,
 	RSIVAL(creating.open_key, 0, open_id);
 }
 
-void dbwrap_phstore_creating_begin(uint32_t open_id, const struct file_id *file)
+void dbwrap_phstore_creating_begin(uint32_t open_id,
+				   const struct file_id *file,
+				   uint32_t name_hash)
 {
+	creating.is_noted = true;
+	dbwrap_phstore_inflight_creating(open_id, file, name_hash);
 	creating_begin(open_id, file, false);
 }
 
@@ -380,6 +386,10 @@ void dbwrap_phstore_request_end(void)
 	bool restage;
 
 	dbwrap_phstore_held_end();
+	if (creating.is_noted) {
+		creating.is_noted = false;
+		dbwrap_phstore_inflight_creating(0, NULL, 0);
+	}
 	if (creating.state == CREATING_NONE) {
 		return;
 	}

@@ -29,6 +29,7 @@
 #include "lib/dbwrap/dbwrap.h"
 #include "lib/dbwrap/dbwrap_private.h"
 #include "lib/dbwrap/dbwrap_phstore_private.h"
+#include "librpc/gen_ndr/file_id.h"
 
 #define INFLIGHT_SLOTS 4096
 #define INFLIGHT_KEY_MAX 104
@@ -48,6 +49,10 @@ struct inflight_slot {
 	uint32_t held_open_id;
 	uint32_t held_key_len;
 	uint8_t held_key[INFLIGHT_KEY_MAX];
+	/* a CREATE; open_id 0: none */
+	_Atomic uint32_t create_open_id;
+	uint32_t create_name_hash;
+	struct file_id create_file;
 };
 
 struct inflight_map {
@@ -163,6 +168,22 @@ void dbwrap_phstore_inflight_held(unsigned idx, TDB_DATA key, uint32_t open_id)
 	s->held_key_len = key.dsize;
 	s->held_open_id = open_id;
 	atomic_fetch_or(&s->held_dbs, 1U << (idx - 1));
+}
+
+void dbwrap_phstore_inflight_creating(uint32_t open_id,
+				      const struct file_id *file,
+				      uint32_t name_hash)
+{
+	struct inflight_slot *s = inflight_mine();
+
+	if (s == NULL) {
+		return;
+	}
+	if (open_id != 0) {
+		s->create_file = *file;
+		s->create_name_hash = name_hash;
+	}
+	atomic_store(&s->create_open_id, open_id);
 }
 
 void dbwrap_phstore_inflight_begin(unsigned idx, TDB_DATA key)
@@ -291,9 +312,7 @@ static bool inflight_locks_are_stored(const struct inflight_slot *s,
 static void inflight_restage_numbered(const struct inflight_slot *s,
 				      struct db_context *db,
 				      TDB_DATA key,
-				      void (*set_number)(uint32_t open_id,
-							 uint8_t bucket,
-							 uint8_t value))
+				      const struct dbwrap_phstore_gone_fns *fns)
 {
 	bool closes = s->number_bucket == PHSTORE_NUMBER_CLOSED;
 	TALLOC_CTX *frame = talloc_stackframe();
@@ -308,9 +327,9 @@ static void inflight_restage_numbered(const struct inflight_slot *s,
 		inflight_restage(db, key);
 	}
 	if (is_stored) {
-		set_number(s->number_open_id,
-			   s->number_bucket,
-			   s->number_value);
+		fns->set_number(s->number_open_id,
+				s->number_bucket,
+				s->number_value);
 	}
 	/* never a number whose lock is not there: the open goes first */
 	dbwrap_phstore_restage_open(s->number_open_id);
@@ -348,9 +367,7 @@ static void inflight_restage_held(const struct inflight_slot *s)
 }
 
 void dbwrap_phstore_child_gone(pid_t pid,
-			       void (*set_number)(uint32_t open_id,
-						  uint8_t bucket,
-						  uint8_t value))
+			       const struct dbwrap_phstore_gone_fns *fns)
 {
 	unsigned i;
 
@@ -361,6 +378,7 @@ void dbwrap_phstore_child_gone(pid_t pid,
 		unsigned n = ((unsigned)pid + i) % INFLIGHT_SLOTS;
 		struct inflight_slot *s = &inflight.map->slots[n];
 		uint32_t owner = atomic_load(&inflight.map->pids[n]);
+		uint32_t open_id;
 		uint32_t idx;
 
 		if (owner != (uint32_t)pid) {
@@ -378,16 +396,22 @@ void dbwrap_phstore_child_gone(pid_t pid,
 
 			if (s->number_open_id != 0) {
 				inflight_restage_numbered(
-					s, inflight.dbs[idx - 1], key,
-					set_number);
+					s, inflight.dbs[idx - 1], key, fns);
 			} else {
 				inflight_restage(inflight.dbs[idx - 1], key);
 			}
 		}
 		inflight_restage_held(s);
+		open_id = atomic_load(&s->create_open_id);
+		if (open_id != 0) {
+			fns->create(open_id,
+				    &s->create_file,
+				    s->create_name_hash);
+		}
 		s->number_open_id = 0;
 		atomic_store(&s->db, 0);
 		atomic_store(&s->held_dbs, 0);
+		atomic_store(&s->create_open_id, 0);
 		atomic_store(&inflight.map->pids[n], 0);
 		return;
 	}

@@ -219,6 +219,11 @@ void dbwrap_phstore_inflight_held(unsigned idx,
 /* Stage what the volatile database has of an open, if it differs. */
 void dbwrap_phstore_restage_open(uint32_t open_id);
 
+/* A CREATE is about to store this open's share mode entry. 0: it has ended. */
+void dbwrap_phstore_inflight_creating(uint32_t open_id,
+				      const struct file_id *file,
+				      uint32_t name_hash);
+
 /* Its lock and its number are changed together, see there. */
 void dbwrap_phstore_inflight_number(uint32_t open_id,
 				    uint8_t bucket,

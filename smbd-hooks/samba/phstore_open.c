@@ -292,8 +292,9 @@ void phstore_open_create_begin(const struct files_struct *fsp, bool keep)
 	if (fsp->op == NULL || !(keep || fsp->op->global->persistent)) {
 		return;
 	}
-	dbwrap_phstore_creating_begin(
-		fsp->op->global->open_global_id, &fsp->file_id);
+	dbwrap_phstore_creating_begin(fsp->op->global->open_global_id,
+				      &fsp->file_id,
+				      fsp->name_hash);
 }
 
 /* The value of an open's record that has the number */
@@ -517,7 +518,7 @@ done:
 	TALLOC_FREE(global);
 }
 
-void phstore_open_set_number(uint32_t id, uint8_t bucket, uint8_t value)
+static void phstore_open_set_number(uint32_t id, uint8_t bucket, uint8_t value)
 {
 	struct dbwrap_phstore_number number = {
 		.bucket = bucket,
@@ -526,6 +527,16 @@ void phstore_open_set_number(uint32_t id, uint8_t bucket, uint8_t value)
 
 	(void)phstore_open_do_locked(
 		id, phstore_open_set_number_fn, &number);
+}
+
+void phstore_open_child_gone(pid_t pid)
+{
+	static const struct dbwrap_phstore_gone_fns fns = {
+		.set_number = phstore_open_set_number,
+		.create = phstore_scavenge,
+	};
+
+	dbwrap_phstore_child_gone(pid, &fns);
 }
 
 void phstore_open_locked(struct smbXsrv_open *op)

@@ -112,10 +112,18 @@ uint32_t phstore_open_id_again(void);
 bool phstore_open_is_closed(const struct smbXsrv_open_global *global);
 
 /**
- * @brief Give an open whose server died a number, in its record, or say there
- * that it is closed.
+ * @brief smbd's parent: this child has ended, and was reaped. Puts right what
+ * it was in the middle of.
  */
-void phstore_open_set_number(uint32_t id, uint8_t bucket, uint8_t value);
+void phstore_open_child_gone(pid_t pid);
+
+/**
+ * @brief smbd's parent tells the scavenger to remove a share mode entry whose
+ * open never was granted, or has no server: as if somebody asked for the file.
+ */
+void phstore_scavenge(uint32_t open_id,
+		      const struct file_id *file_id,
+		      uint32_t name_hash);
 
 /**
  * @brief The name a file has now, if it was renamed through smbd since the

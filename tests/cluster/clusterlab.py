@@ -245,6 +245,10 @@ class Node:
         return self.run(os.path.join(phlab.build_dir(), "phstore"),
                         "--store", self.store, *args, timeout=timeout)
 
+    def smbstatus(self, *args):
+        return self.run(os.path.join(self.cluster.bin, "smbstatus"),
+                        "-s", self.conf, *args)
+
     def pids(self):
         return netns.pids(self.ns)
 

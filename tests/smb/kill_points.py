@@ -129,6 +129,12 @@ class Run:
     def dump(self):
         return self.server.phstore_json("dump")["records"]
 
+    def entries(self, name):
+        """Lines about the file's share mode entries, whoever made them."""
+        r = self.server.smbstatus("-L", "-f")
+        check(r.returncode == 0, "smbstatus: %s" % r.stderr)
+        return [s for s in r.stdout.splitlines() if name in s]
+
     def stored(self, dumped=None):
         """How many records each table has."""
         left = {"brlock": 0, "locking": 0, OPENS: 0}
@@ -169,6 +175,13 @@ class Run:
         if died:
             check(self.left["locking"] == self.left[OPENS],
                   "%s, point %d: half a CREATE: %s" % (name, n, self.left))
+            # half a CREATE is removed, nobody needs to ask for the file
+            phlab.wait_until(
+                lambda: self.stored()[OPENS] > 0 or not self.entries(name),
+                "%s, point %d: an entry of nobody stays" % (name, n))
+            if self.stored()[OPENS] == 0:
+                self.other.tree.close(self.other.tree.create(
+                    name, share=0, persistent=False))
         op = None
         if acked:
             op = self.c.tree.create_recv(sent[0])
@@ -182,7 +195,7 @@ class Run:
         if op is not None:
             self.c.tree.close(op)
         elif self.one_machine:
-            # an entry whose open was never granted keeps nobody off
+            # there is no such open: nobody waits for it
             self.other.tree.close(self.other.tree.create(
                 name, share=0, persistent=False))
         self.free_soon(name)
