@@ -1270,7 +1270,8 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 	}
 	if (NT_STATUS_IS_OK(status) && !breaking &&
 	    phstore_open_lease_is_half(
-		    fsp, state->op, &e->lease_key, &current_state))
+		    fsp, state->op, &e->lease_key, state->lease,
+		    &current_state))
 	{
 		status = leases_db_set(&e->client_guid,
 				       &e->lease_key,

@@ -190,7 +190,6 @@ static bool decode_replay_entry(struct cursor *c, struct phdump_out *out)
 	return true;
 }
 
-/* The lease at the end, if there is one; c ends before it then. */
 /* One byte more: the mark of a cluster. */
 static void decode_mark(struct phdump_out *out, struct cursor *c)
 {
@@ -222,6 +221,7 @@ static bool find_lease(struct cursor *c)
 	return false;
 }
 
+/* The lease at the end, if there is one; c ends before it then. */
 static void decode_lease(struct phdump_out *out, struct cursor *c)
 {
 	struct cursor l = {};

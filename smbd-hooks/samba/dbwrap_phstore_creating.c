@@ -143,6 +143,20 @@ void dbwrap_phstore_creating_begin(uint32_t open_id,
 void dbwrap_phstore_reconnect_begin(uint32_t open_id,
 				    const struct file_id *file)
 {
+	struct phstore *store = dbwrap_phstore_progress()->store;
+	enum phstore_err err = PHSTORE_ERR_IO;
+
+	/*
+	 * A store that takes nothing any more says so at once, and not when the
+	 * handle is this smbd's: it would have to be closed then. A full one
+	 * has its reserve.
+	 */
+	if (store != NULL) {
+		err = phstore_room(store, 0);
+	}
+	if (err != PHSTORE_OK && err != PHSTORE_ERR_FULL) {
+		return;
+	}
 	creating_begin(open_id, file, true);
 }
 
@@ -353,10 +367,15 @@ static void creating_stage_alone(const struct creating_rec *rec)
 
 void dbwrap_phstore_creating_unlock(NTSTATUS status)
 {
-	enum creating_state state = creating.state;
 	bool fails = !NT_STATUS_IS_OK(status);
+	enum creating_state state;
 	unsigned i;
 
+	if (creating.state == CREATING_JOINED) {
+		/* it came to no staging */
+		creating.state = CREATING_LOCKED;
+	}
+	state = creating.state;
 	if (state != CREATING_LOCKED && state != CREATING_STAGED) {
 		creating_reset();
 		return;

@@ -41,7 +41,7 @@
  *
  * - Opens with one lease: nobody else changes the record of an open that its
  *   smbd serves. So what was stored can be staged later. In a CREATE they are
- *   staged with its own open; else, in one transaction, at once. That is for
+ *   staged with its own open; else (a break, an acknowledgment), in one transaction, at once. That is for
  *   HELD_OPENS_MAX of them; each one more has a transaction of its own.
  * - A smbd that is killed in the middle of a CLOSE: smbd's parent stages what
  *   the volatile databases have (dbwrap_phstore_inflight.c). Nobody was told
@@ -263,7 +263,7 @@ bool dbwrap_phstore_held_take(const struct db_phstore_ctx *ctx,
 	}
 	memcpy(rec.key, key.dptr, key.dsize);
 	rec.key_len = key.dsize;
-	if (ctx->is_opens) {
+	if (ctx->is_opens && ctx->durability != PHSTORE_CLASS_LOCAL) {
 		/* it had a lease: it is as long as it was */
 		rec.releases = true;
 	}
@@ -408,6 +408,30 @@ bool dbwrap_phstore_held_staged(enum phstore_err err, uint64_t lsn)
 	return false;
 }
 
+/* On one machine: a durable handle's open loses its place in the store. */
+static enum phstore_err held_unkeep(const struct held_rec *held_rec)
+{
+	struct db_context *db = NULL;
+	struct db_record *rec = NULL;
+	TDB_DATA value = {};
+	NTSTATUS status;
+
+	db = dbwrap_phstore_inflight_db(held_rec->as.inflight_idx);
+	if (db == NULL) {
+		return PHSTORE_ERR_FULL;
+	}
+	rec = dbwrap_fetch_locked(db, NULL, held_key(held_rec));
+	if (rec == NULL) {
+		return PHSTORE_ERR_NOT_READY;
+	}
+	value = dbwrap_record_get_value(rec);
+	status = dbwrap_record_storev(
+		rec, &value, 1,
+		DBWRAP_STORE_PERSISTENT | DBWRAP_STORE_PHSTORE_KEPT);
+	TALLOC_FREE(rec);
+	return NT_STATUS_IS_OK(status) ? PHSTORE_OK : PHSTORE_ERR_FULL;
+}
+
 /*
  * In a cluster: stage what the record is now, in a version of this node. err:
  * why what is held was refused.
@@ -422,7 +446,10 @@ static enum phstore_err held_stage_anew(const struct held_rec *held_rec,
 	int flag;
 
 	if (held.entered == NULL) {
-		return err;
+		bool is_kept = held_rec->as.is_opens &&
+			held_rec->as.durability == PHSTORE_CLASS_LOCAL;
+
+		return is_kept ? held_unkeep(held_rec) : err;
 	}
 	rec = clu_fetch_locked(held_rec->as.db, NULL, held_key(held_rec));
 	if (rec == NULL) {
@@ -492,34 +519,62 @@ static void held_stage_each(void)
 			err = held_stage_anew(rec, err);
 		}
 		if (err != PHSTORE_OK) {
-			dbwrap_phstore_failed(&rec->as, "store", err, true);
+			/* a lease: its answer is not sent, smbd goes on */
+			dbwrap_phstore_failed(
+				&rec->as, "store", err, !rec->as.is_opens);
 		}
+	}
+}
+
+/* On one machine: as with a record locked. False: do not stage. */
+static bool held_gate(bool *entered)
+{
+	enum dbwrap_phstore_gate gate;
+	bool ok;
+
+	*entered = false;
+	if (held.entered != NULL) {
+		return true;
+	}
+	do {
+		gate = dbwrap_phstore_gate_enter(&held.recs[0].as);
+		ok = gate == DBWRAP_PHSTORE_GATE_CLOSED &&
+		     dbwrap_phstore_gate_wait(&held.recs[0].as);
+	} while (ok);
+	*entered = gate == DBWRAP_PHSTORE_GATE_ENTERED;
+	return *entered || gate == DBWRAP_PHSTORE_GATE_NONE;
+}
+
+static void held_stage_all(void)
+{
+	enum phstore_err err;
+	bool entered;
+	bool ok;
+
+	ok = held_gate(&entered);
+	if (!ok) {
+		/* it was said, and this process should have ended */
+		return;
+	}
+	err = held_stage(NULL);
+	if (err != PHSTORE_OK) {
+		held_stage_each();
+	}
+	if (entered) {
+		dbwrap_phstore_gate_leave();
 	}
 }
 
 void dbwrap_phstore_held_end(void)
 {
-	enum phstore_err err;
-	NTSTATUS status;
-
 	/* what is staged now is not held back once more */
 	held.state = HELD_NONE;
 	if (held.open_is_put_off) {
 		held.open_is_put_off = false;
 		dbwrap_phstore_restage_open(held.open_id);
 	}
-	if (held.num != 0 && held.entered == NULL) {
-		status = dbwrap_phstore_ready();
-		if (!NT_STATUS_IS_OK(status)) {
-			dbwrap_phstore_failed(&held.recs[0].as, "store",
-					      PHSTORE_ERR_NOT_READY, true);
-		}
-	}
 	if (held.num > 0) {
-		err = held_stage(NULL);
-		if (err != PHSTORE_OK) {
-			held_stage_each();
-		}
+		held_stage_all();
 	}
 	if (held.num != 0 || held.entered != NULL) {
 		held_clear();

@@ -101,6 +101,11 @@ void dbwrap_phstore_inflight_remove(unsigned idx)
 	}
 }
 
+struct db_context *dbwrap_phstore_inflight_db(unsigned idx)
+{
+	return (idx != 0) ? inflight.dbs[idx - 1] : NULL;
+}
+
 static void inflight_claim(pid_t pid)
 {
 	unsigned i;

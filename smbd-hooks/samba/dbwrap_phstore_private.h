@@ -204,6 +204,8 @@ void dbwrap_phstore_note_boot(const struct db_phstore_ctx *ctx);
 
 unsigned dbwrap_phstore_inflight_add(struct db_context *db);
 void dbwrap_phstore_inflight_remove(unsigned idx);
+/* NULL: it is gone */
+struct db_context *dbwrap_phstore_inflight_db(unsigned idx);
 /* Around staging a record's change and storing it in the volatile database. */
 void dbwrap_phstore_inflight_begin(unsigned idx, TDB_DATA key);
 void dbwrap_phstore_inflight_end(void);

@@ -289,7 +289,11 @@ done:
 
 void phstore_open_create_begin(const struct files_struct *fsp, bool keep)
 {
-	if (fsp->op == NULL || !(keep || fsp->op->global->persistent)) {
+	bool outlives = fsp->op != NULL &&
+		(fsp->op->global->persistent ||
+		 (keep && dbwrap_phstore_keeps()));
+
+	if (!outlives) {
 		return;
 	}
 	dbwrap_phstore_creating_begin(fsp->op->global->open_global_id,

@@ -26,7 +26,8 @@
  * - A raise is in leases.tdb before it is in the opens' records, and only then
  *   acknowledged. If the smbd dies in between leases.tdb knows more than any
  *   open of that lease: who comes back first gets what its record says, and
- *   leases.tdb does.
+ *   leases.tdb does. Unless its client knows of the raise: there may have been
+ *   a handle since that was closed, or is elsewhere.
  * - A break that was under way goes on, if the client has not come down to
  *   what was asked. Not with a durable handle that is not persistent: whoever
  *   wanted the break has taken the file by now.
@@ -249,6 +250,7 @@ void phstore_open_lease_shared(struct files_struct *fsp, bool is_stored)
 bool phstore_open_lease_is_half(struct files_struct *fsp,
 				const struct smbXsrv_open *op,
 				const struct smb2_lease_key *key,
+				const struct smb2_lease *claimed,
 				uint32_t *state)
 {
 	const struct phstore_lease_value *kept = op->global->phstore_lease;
@@ -259,7 +261,7 @@ bool phstore_open_lease_is_half(struct files_struct *fsp,
 	{
 		return false;
 	}
-	*state &= kept->state;
+	*state &= kept->state | claimed->lease_state;
 	return *state != was;
 }
 

@@ -62,11 +62,13 @@ bool phstore_open_lease_back(const struct smbXsrv_open *op,
 
 /**
  * @brief leases.tdb knows this lease as *state. Was it raised to that by a
- * CREATE that its smbd died in? Then *state becomes what it was before.
+ * CREATE that its smbd died in? Then *state becomes what it was before, and
+ * what its client says it has.
  */
 bool phstore_open_lease_is_half(struct files_struct *fsp,
 				const struct smbXsrv_open *op,
 				const struct smb2_lease_key *key,
+				const struct smb2_lease *claimed,
 				uint32_t *state);
 
 #endif /* PHSTORE_OPEN_LEASE_H */
