@@ -41,8 +41,9 @@
  *
  * - Opens with one lease: nobody else changes the record of an open that its
  *   smbd serves. So what was stored can be staged later. In a CREATE they are
- *   staged with its own open; else (a break, an acknowledgment), in one transaction, at once. That is for
- *   HELD_OPENS_MAX of them; each one more has a transaction of its own.
+ *   staged with its own open; else (a break, an acknowledgment), in one
+ *   transaction, at once. That is for HELD_OPENS_MAX of them; each one more
+ *   has a transaction of its own.
  * - A smbd that is killed in the middle of a CLOSE: smbd's parent stages what
  *   the volatile databases have (dbwrap_phstore_inflight.c). Nobody was told
  *   anything; if all die before that, or the node, the handle is back as it

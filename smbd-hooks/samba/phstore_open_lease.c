@@ -12,10 +12,11 @@
  * - All changes of a lease that is in use are made by the smbd of its client:
  *   granted or raised by a CREATE, broken, acknowledged, timed out. It stages
  *   the open's record again, with the lease as it is in leases.tdb; with
- *   several opens, all of them in one transaction. Behind the share mode lock: no two records
- *   are locked at once. So who waited for the break may be granted what he
- *   asked for, and the lease that was kept is still the one before. It says
- *   that a break was under way, and its client says what it let go.
+ *   several opens, all of them in one transaction. Behind the share mode
+ *   lock: no two records are locked at once. So who waited for the break may
+ *   be granted what he asked for, and the lease that was kept is still the one
+ *   before. It says that a break was under way, and its client says what it
+ *   let go.
  * - What is acknowledged, a CREATE or a break's acknowledgment, waits for it
  *   as for all it changed. Telling the client of a break waits for nothing.
  * - Where leases.tdb does not know the lease when the client comes back, it
