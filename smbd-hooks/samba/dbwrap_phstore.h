@@ -63,12 +63,7 @@ void dbwrap_phstore_more(bool more);
  */
 void dbwrap_phstore_set_fatal(void (*fn)(const char *reason));
 
-/**
- * @brief smbd's parent: this child has ended, and was reaped.
- *
- * Puts right what a killed child was in the middle of. May wait for the lock
- * of one record.
- */
+/** What smbd has to do for dbwrap_phstore_child_gone(). */
 struct dbwrap_phstore_gone_fns {
 	/* Give an open a lock sequence number. */
 	void (*set_number)(uint32_t open_id, uint8_t bucket, uint8_t value);
@@ -77,6 +72,13 @@ struct dbwrap_phstore_gone_fns {
 		       const struct file_id *file,
 		       uint32_t name_hash);
 };
+
+/**
+ * @brief smbd's parent: this child has ended, and was reaped.
+ *
+ * Puts right what a killed child was in the middle of. May wait for the lock
+ * of one record.
+ */
 void dbwrap_phstore_child_gone(pid_t pid,
 			       const struct dbwrap_phstore_gone_fns *fns);
 

@@ -80,7 +80,6 @@ static struct {
 	bool open_is_put_off;
 	bool is_noted;			/* for smbd's parent */
 	struct file_id file;
-	uint32_t open_id;
 	uint8_t open_key[sizeof(uint32_t)];
 	struct creating_rec recs[CREATING_RECS];
 } creating;
@@ -127,7 +126,6 @@ static void creating_begin(uint32_t open_id,
 	creating.state = CREATING_BEGUN;
 	creating.reconnects = reconnects;
 	creating.file = *file;
-	creating.open_id = open_id;
 	RSIVAL(creating.open_key, 0, open_id);
 }
 
@@ -417,7 +415,7 @@ void dbwrap_phstore_request_end(void)
 	dbwrap_phstore_creating_unlock(NT_STATUS_OK);
 	if (restage) {
 		/* never with another record locked */
-		dbwrap_phstore_restage_open(creating.open_id);
+		dbwrap_phstore_restage_open(RIVAL(creating.open_key, 0));
 	}
 }
 

@@ -248,18 +248,32 @@ void phstore_open_lease_shared(struct files_struct *fsp, bool is_stored)
 			       is_next ? fsp : NULL);
 }
 
+/* What was kept of this lease with the open, NULL: nothing */
+static const struct phstore_lease_value *phstore_open_lease_kept(
+	const struct smbXsrv_open *op,
+	const struct smb2_lease_key *key)
+{
+	const struct phstore_lease_value *kept = op->global->phstore_lease;
+
+	if (kept == NULL || kept->key[0] != key->data[0] ||
+	    kept->key[1] != key->data[1])
+	{
+		return NULL;
+	}
+	return kept;
+}
+
 bool phstore_open_lease_is_half(struct files_struct *fsp,
 				const struct smbXsrv_open *op,
 				const struct smb2_lease_key *key,
 				const struct smb2_lease *claimed,
 				uint32_t *state)
 {
-	const struct phstore_lease_value *kept = op->global->phstore_lease;
+	const struct phstore_lease_value *kept =
+		phstore_open_lease_kept(op, key);
 	uint32_t was = *state;
 
-	if (kept == NULL || kept->key[0] != key->data[0] ||
-	    kept->key[1] != key->data[1] || phstore_lease_is_held(fsp, key))
-	{
+	if (kept == NULL || phstore_lease_is_held(fsp, key)) {
 		return false;
 	}
 	*state &= kept->state | claimed->lease_state;
@@ -272,7 +286,8 @@ bool phstore_open_lease_back(const struct smbXsrv_open *op,
 			     uint32_t mask,
 			     struct phstore_lease_value *lease)
 {
-	const struct phstore_lease_value *kept = op->global->phstore_lease;
+	const struct phstore_lease_value *kept =
+		phstore_open_lease_kept(op, key);
 	int16_t ahead;
 
 	*lease = (struct phstore_lease_value) {
@@ -281,9 +296,7 @@ bool phstore_open_lease_back(const struct smbXsrv_open *op,
 		.epoch = claimed->lease_epoch,
 		.version = claimed->lease_version,
 	};
-	if (kept == NULL || kept->key[0] != key->data[0] ||
-	    kept->key[1] != key->data[1])
-	{
+	if (kept == NULL) {
 		return false;
 	}
 	lease->state &= kept->state;
