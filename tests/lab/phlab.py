@@ -132,6 +132,17 @@ def scratch(tag):
     return path
 
 
+def preload_library(source, folder):
+    """A library for $LD_PRELOAD, compiled from a C file into the folder."""
+    name = os.path.basename(source)
+    path = os.path.join(folder, os.path.splitext(name)[0] + ".so")
+    r = subprocess.run(["cc", "-shared", "-fPIC", "-D_GNU_SOURCE", "-o", path,
+                        source], capture_output=True, text=True, check=False)
+    if r.returncode != 0:
+        raise LabError("%s: %s" % (name, r.stderr))
+    return path
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -11,7 +11,6 @@
  * point the file is removed and the process sends itself that signal.
  */
 
-#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <signal.h>
 #include <stdio.h>

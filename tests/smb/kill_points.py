@@ -21,7 +21,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 import uuid
@@ -485,12 +484,11 @@ def load(work):
     gun = os.path.join(work, "armed", "gun")
     os.mkdir(os.path.dirname(gun))
     os.chmod(os.path.dirname(gun), 0o777)
-    bullet = os.path.join(work, "kill_points.so")
-    r = subprocess.run(["cc", "-shared", "-fPIC", "-o", bullet,
-                        os.path.join(HERE, "kill_points.c")],
-                       capture_output=True, text=True, check=False)
-    if r.returncode != 0:
-        raise phlab.Skip("no C compiler: " + r.stderr)
+    try:
+        bullet = phlab.preload_library(os.path.join(HERE, "kill_points.c"),
+                                       work)
+    except phlab.LabError as e:
+        raise phlab.Skip("no C compiler: %s" % e) from e
     return gun, bullet
 
 
