@@ -266,6 +266,7 @@ struct local_store {
 	int send_fd;			/* to the sockets of others */
 	uint64_t hinted_lsn;		/* counted as arrived already */
 	_Atomic uint64_t last_sync_no;	/* group that answered us last */
+	bool repair;	/* phstore_ship_repair() */
 	bool staged;
 	uint32_t want_sink;		/* kind it was opened for */
 	int ship_fd;			/* connected to the daemon's socket */
@@ -545,6 +546,21 @@ enum phstore_err local_history(struct phstore *store,
 			       struct phstore_blob key,
 			       phstore_history_fn fn,
 			       void *private_data);
+/* One more damaged region; the first LOCAL_MAX_DAMAGE are told, all count. */
+void local_damage_add(struct local_store *ls,
+		      const struct local_seg *seg,
+		      uint64_t lsn, uint64_t len,
+		      enum local_damage_reason reason);
+
+/*
+ * Damage that was found while the store is in use: `phstore status` tells. Of
+ * two that find some at the same time one may be forgotten, not both.
+ */
+void local_damage_found(struct local_store *ls,
+			const struct local_seg *seg,
+			uint64_t lsn, uint64_t len,
+			enum local_damage_reason reason);
+
 /* value bytes of an entry; buf has value_len bytes */
 enum phstore_err local_read_value(struct local_store *ls,
 				  const struct local_entry *e,

@@ -215,6 +215,38 @@ static int version_cmp(struct phstore_version a, struct phstore_version b)
 }
 
 /*
+ * The index has this record, and the log has lost it: recovery and compaction
+ * drop all of a frame of which a byte is wrong.
+ */
+static bool is_lost(struct local_store *ls, const struct local_entry *e)
+{
+	const struct local_seg *seg = local_seg_find(ls, e->lsn);
+	struct phstore_frame_hdr hdr = {};
+	uint64_t len = e->end_lsn - e->lsn;
+	uint8_t *buf = NULL;
+	ssize_t n = -1;
+	bool ok;
+	int fd;
+
+	if (seg == NULL) {
+		return true;
+	}
+	buf = malloc(len);
+	if (buf == NULL) {
+		return false;
+	}
+	fd = local_fd_get(ls, seg->segno);
+	if (fd != -1) {
+		n = phstore_io_read_full(fd, buf, len, e->lsn - seg->start);
+		local_fd_put(ls, seg->segno);
+	}
+	ok = n != -1 && (uint64_t)n == len &&
+	     phstore_frame_check(buf, len, e->lsn, ls->seed, true, &hdr);
+	free(buf);
+	return !ok;
+}
+
+/*
  * Check one operation against the stored record.
  * skip: leave it out, *covered is the LSN of what is stored
  */
@@ -253,6 +285,14 @@ static enum phstore_err stage_check(struct local_store *ls,
 				    live.epoch, live.seq);
 	}
 	if (top->if_newer) {
+		if (ls->repair && found &&
+		    version_cmp(op->version, stored) == 0 &&
+		    is_lost(ls, e))
+		{
+			/* another node's copy; counts as newer */
+			stored = none;
+			e->version = none;
+		}
 		*skip = version_cmp(op->version, stored) <= 0;
 		return PHSTORE_OK;
 	}

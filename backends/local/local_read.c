@@ -294,6 +294,46 @@ enum phstore_err local_stat(struct phstore *store, struct phstore_stat *st)
 	return PHSTORE_OK;
 }
 
+void local_damage_add(struct local_store *ls,
+		      const struct local_seg *seg,
+		      uint64_t lsn, uint64_t len,
+		      enum local_damage_reason reason)
+{
+	struct local_shared *sh = ls->shared;
+	uint32_t n = atomic_load(&sh->num_damage);
+
+	if (n < LOCAL_MAX_DAMAGE) {
+		sh->damage[n] = (struct local_damage) {
+			.lsn = lsn,
+			.len = len,
+			.segno = seg->segno,
+			.ofs = lsn - seg->start,
+			.reason = reason,
+		};
+	}
+	atomic_store(&sh->num_damage, n + 1);
+}
+
+void local_damage_found(struct local_store *ls,
+			const struct local_seg *seg,
+			uint64_t lsn, uint64_t len,
+			enum local_damage_reason reason)
+{
+	struct local_shared *sh = ls->shared;
+	uint32_t n = atomic_load(&sh->num_damage);
+	uint32_t i;
+
+	for (i = 0; i < n && i < LOCAL_MAX_DAMAGE; i++) {
+		if (sh->damage[i].lsn == lsn) {
+			return;
+		}
+	}
+	/* of more than that nobody knows which are told already */
+	if (n < LOCAL_MAX_DAMAGE) {
+		local_damage_add(ls, seg, lsn, len, reason);
+	}
+}
+
 enum phstore_err local_damage_get(struct phstore *store,
 				  uint64_t i,
 				  struct phstore_damage *damage)
@@ -353,27 +393,10 @@ static void verify_damage(struct local_store *ls,
 			  void *private_data)
 {
 	struct verify_state *state = private_data;
-	struct local_shared *sh = ls->shared;
-	uint32_t n = atomic_load(&sh->num_damage);
-	uint32_t i;
 
 	state->regions += 1;
 	state->bytes += len;
-	for (i = 0; i < n && i < LOCAL_MAX_DAMAGE; i++) {
-		if (sh->damage[i].lsn == lsn) {
-			return;
-		}
-	}
-	if (n < LOCAL_MAX_DAMAGE) {
-		sh->damage[n] = (struct local_damage) {
-			.lsn = lsn,
-			.len = len,
-			.segno = seg->segno,
-			.ofs = lsn - seg->start,
-			.reason = reason,
-		};
-		atomic_store(&sh->num_damage, n + 1);
-	}
+	local_damage_found(ls, seg, lsn, len, reason);
 }
 
 static void verify_header(struct local_store *ls,

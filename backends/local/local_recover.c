@@ -266,8 +266,6 @@ static void recover_damage(struct local_store *ls,
 			   enum local_damage_reason reason,
 			   void *private_data)
 {
-	struct local_shared *sh = ls->shared;
-	uint32_t n = atomic_load(&sh->num_damage);
 	struct seg_list *log = private_data;
 	size_t i;
 
@@ -281,16 +279,7 @@ static void recover_damage(struct local_store *ls,
 			}
 		}
 	}
-	if (n < LOCAL_MAX_DAMAGE) {
-		sh->damage[n] = (struct local_damage) {
-			.lsn = lsn,
-			.len = len,
-			.segno = seg->segno,
-			.ofs = lsn - seg->start,
-			.reason = reason,
-		};
-	}
-	atomic_store(&sh->num_damage, n + 1);
+	local_damage_add(ls, seg, lsn, len, reason);
 	phstore_log(ls->store, 3,
 		    "%s/seg-%016" PRIx64 ": %" PRIu64 " bytes from offset %"
 		    PRIu64 " on are damaged; the records outside were kept",
@@ -323,6 +312,17 @@ static void tell_headers(struct local_store *ls, struct seg_list *log,
 	}
 }
 
+/* It was whole when the store was opened. */
+static void replay_damage(struct local_store *ls,
+			  const struct local_seg *seg,
+			  uint64_t lsn, uint64_t len,
+			  enum local_damage_reason reason,
+			  void *private_data)
+{
+	(void)private_data;
+	local_damage_found(ls, seg, lsn, len, reason);
+}
+
 /* Bring the index from `from` up to `to`; append mutex held. */
 enum phstore_err local_replay(struct local_store *ls,
 			      uint64_t from,
@@ -330,6 +330,7 @@ enum phstore_err local_replay(struct local_store *ls,
 {
 	static const struct local_walk_fn replay_fns = {
 		.frame = recover_frame,
+		.damage = replay_damage,
 	};
 	struct local_shared *sh = ls->shared;
 	uint32_t begin = atomic_load(&sh->seg_begin);

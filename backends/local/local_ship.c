@@ -760,6 +760,11 @@ enum phstore_err phstore_ship_forget(struct phstore_ship *ship,
 	return err == PHSTORE_ERR_NOT_FOUND ? PHSTORE_OK : err;
 }
 
+void phstore_ship_repair(struct phstore_ship *ship)
+{
+	ship->ls->repair = true;
+}
+
 enum phstore_err phstore_ship_forget_all(struct phstore_ship *ship)
 {
 	return local_drop_tombstones(ship->ls);

@@ -195,6 +195,16 @@ static enum phstore_err snap_value(struct phstore_ship_snapshot *s,
 	return local_read_value(s->store->backend, e, s->value);
 }
 
+static void snap_damaged(struct local_store *ls, const struct local_entry *e)
+{
+	const struct local_seg *seg = local_seg_find(ls, e->lsn);
+
+	if (seg != NULL) {
+		local_damage_found(ls, seg, e->lsn, e->end_lsn - e->lsn,
+				   LOCAL_DAMAGE_FRAME);
+	}
+}
+
 enum phstore_err phstore_ship_snapshot_get(struct phstore_ship_snapshot *s,
 					   size_t i,
 					   struct phstore_ship_op *op)
@@ -223,6 +233,9 @@ enum phstore_err phstore_ship_snapshot_get(struct phstore_ship_snapshot *s,
 		if (atomic_load(&ls->shared->tail) > e.lsn) {
 			/* moved while being read */
 			continue;
+		}
+		if (err == PHSTORE_ERR_CORRUPT) {
+			snap_damaged(ls, &e);
 		}
 		if (err != PHSTORE_OK) {
 			return err;

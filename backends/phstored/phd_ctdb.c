@@ -396,14 +396,29 @@ static bool turn_start(struct phd_ctdb *d)
 
 /* ---- what a network tells ---- */
 
-/* A store with damage holds less than it says: it is filled up again. */
-static bool damaged(struct phd_ctdb *d)
+/*
+ * A store with damage holds less than it says: it is filled up again. One
+ * that can not be asked is `otherwise`.
+ */
+static bool damaged(struct phd_ctdb *d, bool otherwise)
 {
 	struct phstore_stat st = {};
 	enum phstore_err err;
 
 	err = phstore_stat(d->phd->store, &st);
-	return err != PHSTORE_OK || st.num_damaged != 0;
+	return err == PHSTORE_OK ? st.num_damaged != 0 : otherwise;
+}
+
+void phd_ctdb_damaged(struct phd_ctdb *d)
+{
+	if (d->pull_all) {
+		return;
+	}
+	d->pull_all = true;
+	phd_log(0, "the store is damaged: this node reads all records of the "
+		"others when the next epoch begins");
+	phstore_ship_repair(d->phd->ship);
+	repl_damaged(d->core);
 }
 
 static bool begin_core(struct phd_ctdb *d, const struct phd_view *view)
@@ -416,7 +431,7 @@ static bool begin_core(struct phd_ctdb *d, const struct phd_view *view)
 		.copies = conf->copies,
 		.cluster = d->cluster,
 		.beside = true,
-		.pull_all = damaged(d),
+		.pull_all = d->pull_all || damaged(d, true),
 		.sweep_ticks = SWEEP_TICKS,
 		.sweep_piece = SWEEP_PIECE,
 		.ops = &phd_repl_ops,
@@ -437,6 +452,10 @@ static bool begin_core(struct phd_ctdb *d, const struct phd_view *view)
 			phd_fail(d->phd, code, "cannot begin");
 			return false;
 		}
+	}
+	d->pull_all = rc.pull_all;
+	if (d->pull_all) {
+		phstore_ship_repair(d->phd->ship);
 	}
 	d->core = repl_core_new(d, &rc, &d->meta);
 	if (d->core == NULL) {
@@ -615,6 +634,7 @@ static void sink_tick(struct phd *phd)
 {
 	struct phd_ctdb *d = of(phd);
 	struct repl_status st = {};
+	bool found;
 
 	if (phd->ended) {
 		return;
@@ -638,7 +658,15 @@ static void sink_tick(struct phd *phd)
 		phstore_barrier_start(phd->store, d->last_head);
 	}
 	d->last_head = phstore_ship_head(phd->ship);
-	if (d->ticks % STATUS_TICKS == 0 && !d->down) {
+	if (d->ticks % STATUS_TICKS != 0) {
+		return;
+	}
+	/* a `phstore verify` may have found some */
+	found = damaged(d, false);
+	if (found) {
+		phd_ctdb_damaged(d);
+	}
+	if (!d->down) {
 		repl_get_status(d->core, &st);
 		tell_strangers(d, &st);
 		phd_ctdb_tell_status(d);

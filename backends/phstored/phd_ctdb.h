@@ -66,6 +66,7 @@ struct phd_ctdb {
 	bool leaving;			/* tells the others that it did */
 	uint64_t joined_ns;		/* 0: not since it last asked */
 	unsigned int full_tries;	/* resigned so often in a row */
+	bool pull_all;			/* the store is damaged */
 	bool full_try;			/* asks to join, no room was seen */
 	bool full_emptied;		/* since it was a member, as told */
 	uint64_t resigned_ns;
@@ -109,6 +110,9 @@ struct phd_ctdb {
 
 /* phd_ctdb.c */
 void phd_ctdb_gate(struct phd_ctdb *d);
+
+/* Records are lost: read from the others when the next epoch begins. */
+void phd_ctdb_damaged(struct phd_ctdb *d);
 void phd_ctdb_close(struct phd_ctdb *d, const char *reason);
 void phd_ctdb_later(struct phd_ctdb *d);
 void phd_ctdb_turn(struct phd_ctdb *d);

@@ -352,6 +352,7 @@ static bool op_next(void *p, uint64_t min_epoch, struct phstore_blob after,
 		if (err != PHSTORE_ERR_NOT_FOUND) {
 			/* damaged: the others may have it, this copy not */
 			phd_log(0, "%s", phstore_last_error());
+			phd_ctdb_damaged(d);
 		}
 	}
 	if (i >= n) {

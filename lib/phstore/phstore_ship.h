@@ -302,6 +302,13 @@ enum phstore_err phstore_ship_forget(struct phstore_ship *ship,
 				     struct phstore_blob key,
 				     struct phstore_version version);
 
+/**
+ * @brief Records of this store were lost. From now on phstore_ship_apply()
+ * stores a record of the very version the store has, if its frame in the log is
+ * not whole any more.
+ */
+void phstore_ship_repair(struct phstore_ship *ship);
+
 /** @brief Drop all tombstones. */
 enum phstore_err phstore_ship_forget_all(struct phstore_ship *ship);
 

@@ -17,7 +17,7 @@
  * by it, written after the node is active, and with a coordinator that asks
  * for changes only, whatever it was told; and with a sync that counts for
  * whatever attempt there is when it ends; and with a damaged store that does
- * not say so, or is not understood.
+ * not say so, or is not understood, or finds out later and does not.
  */
 
 #include <setjmp.h>
@@ -48,6 +48,7 @@ struct node {
 	bool want_synced;
 	bool slow;		/* its syncs do not end by themselves */
 	bool damaged;		/* its store */
+	bool unreadable;	/* a record, as is found when it is read */
 	uint64_t reached;
 	uint64_t active;
 	bool began_first;	/* it was on disk when changes were taken */
@@ -97,10 +98,14 @@ static void op_nothing(void *p)
 static bool op_next(void *p, uint64_t min_epoch, struct phstore_blob after,
 		    struct repl_record *rec)
 {
-	(void)p;
+	struct node *nd = p;
+
 	(void)min_epoch;
 	(void)after;
 	(void)rec;
+	if (nd->unreadable) {
+		repl_damaged(nd->core);
+	}
 	return false;
 }
 
@@ -457,6 +462,36 @@ static void test_damaged(void **state)
 	TALLOC_FREE(nd.core);
 }
 
+/* It finds out when it is read, by node 2: that reads all, and so does it. */
+static void test_damaged_later(void **state)
+{
+	struct node nd = { .unreadable = true };
+	struct repl_plan plan = all_read_all;
+	uint8_t body[REPL_PLAN_LEN];
+	const struct repl_hdr *last = NULL;
+	uint64_t epoch = FIRST_EPOCH;
+	int i;
+
+	(void)state;
+	begin(&nd, 1);
+	plan.base = FIRST_EPOCH - 256;
+	repl_plan_push(body, &plan);
+	for (i = 0; i < 2; i++) {
+		(void)says_began(&nd, epoch);
+		hear(&nd, 0, 1, REPL_START, epoch, body, sizeof(body));
+		last = &nd.sent[nd.num_sent - 1].hdr;
+		assert_int_equal(last->type, REPL_PULL);
+		assert_int_equal(last->to, 0);
+		assert_int_equal(last->arg1, i == 0 ? plan.base : 0);
+		hear(&nd, 2, 1, REPL_PULL, epoch, NULL, 0);
+		last = &nd.sent[nd.num_sent - 1].hdr;
+		assert_int_equal(last->type, REPL_PULLED);
+		assert_int_equal(last->flags, 1 | 2);
+		epoch += 256;
+	}
+	TALLOC_FREE(nd.core);
+}
+
 /* The base that node 0 chooses when these have the last epoch, and BEGAN. */
 static uint64_t base_for(uint64_t epoch_on, uint64_t began_on)
 {
@@ -526,6 +561,7 @@ int main(void)
 		cmocka_unit_test(test_item),
 		cmocka_unit_test(test_sync_before),
 		cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_damaged_later),
 		cmocka_unit_test(test_coordinator),
 	};
 

@@ -156,6 +156,11 @@ void repl_resign(struct repl_core *c)
 	}
 }
 
+void repl_damaged(struct repl_core *c)
+{
+	c->conf.pull_all = true;
+}
+
 void repl_force(struct repl_core *c, uint64_t lost)
 {
 	c->lead.force = true;

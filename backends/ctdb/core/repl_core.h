@@ -211,6 +211,12 @@ void repl_force(struct repl_core *core, uint64_t lost);
  */
 void repl_resign(struct repl_core *core);
 
+/**
+ * The store has lost records since the core began: from now on as with
+ * repl_config.pull_all. May be called from ops->next().
+ */
+void repl_damaged(struct repl_core *core);
+
 void repl_get_status(struct repl_core *core, struct repl_status *status);
 
 #endif /* REPL_CORE_H */

@@ -154,7 +154,7 @@ void repl_on_pull(struct repl_core *c,
 	uint8_t *body = NULL;
 	size_t len = 4 + after.len;
 	size_t size = REPL_PULL_BYTES + 4 + REPL_KEY_MAX;
-	uint8_t flags = c->conf.pull_all ? PULLED_DAMAGED : 0;
+	uint8_t flags;
 	bool more;
 
 	if (h->epoch != c->att.epoch || c->att.phase == ATT_NONE) {
@@ -195,8 +195,12 @@ void repl_on_pull(struct repl_core *c,
 		};
 		len += add;
 	}
-	repl_send(c, REPL_PULLED, h->from, h->epoch, 0, 0,
-		  body, len, flags | (more ? 0 : PULLED_LAST));
+	flags = more ? 0 : PULLED_LAST;
+	if (c->conf.pull_all) {
+		/* known from the start, or since a record could not be read */
+		flags |= PULLED_DAMAGED;
+	}
+	repl_send(c, REPL_PULLED, h->from, h->epoch, 0, 0, body, len, flags);
 	talloc_free(body);
 }
 
