@@ -20,6 +20,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -584,6 +586,56 @@ static void test_modes(void **state)
 	talloc_free(ev);
 }
 
+/* One that has ended sleeps. */
+static bool thread_sleeps(const char *tid)
+{
+	char path[sizeof("/proc/self/task//stat") + NAME_MAX];
+	char line[256] = "";
+	const char *end = NULL;
+	FILE *f = NULL;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%s/stat", tid);
+	f = fopen(path, "r");
+	if (f == NULL) {
+		return true;
+	}
+	assert_non_null(fgets(line, sizeof(line), f));
+	fclose(f);
+	end = strrchr(line, ')');
+	assert_non_null(end);
+	return strncmp(end, ") S", 3) == 0;
+}
+
+/*
+ * Until all other threads of this process sleep. One that begins may be in
+ * malloc(), whose lock, in the address sanitizer, is not given up in a child.
+ */
+static void wait_threads_asleep(void)
+{
+	unsigned tries;
+
+	for (tries = 0; tries < 10000; tries++) {
+		DIR *d = opendir("/proc/self/task");
+		struct dirent *de = NULL;
+		bool asleep = true;
+
+		assert_non_null(d);
+		while ((de = readdir(d)) != NULL) {
+			int tid = atoi(de->d_name);
+
+			if (tid > 0 && tid != getpid()) {
+				asleep = asleep && thread_sleeps(de->d_name);
+			}
+		}
+		closedir(d);
+		if (asleep) {
+			return;
+		}
+		poll(NULL, 0, 1);
+	}
+	fail_msg("a thread does not fall asleep");
+}
+
 static void test_fork(void **state)
 {
 	struct tevent_context *ev = tevent_context_init(NULL);
@@ -597,6 +649,7 @@ static void test_fork(void **state)
 	req = phstore_barrier_send(ev, ev, store, lsn);
 	assert_true(tevent_req_poll(req, ev));
 	talloc_free(req);
+	wait_threads_asleep();
 	pid = fork();
 	if (pid == 0) {
 		struct tevent_context *ev2 = tevent_context_init(NULL);
