@@ -991,12 +991,16 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 
     hook("open-lease-broken", "source3/smbd/smb2_oplock.c",
          "before", "if (!break_needed) {", """
-	if (fsp->oplock_type == LEASE_OPLOCK) {
-		phstore_open_lease_changed(fsp->conn->sconn,
-					   &fsp->file_id,
-					   &fsp->lease->lease.lease_key);
-	}
+	phstore_open_lease_broken(fsp, break_from, break_to);
 """, scope="function process_oplock_break_message"),
+
+    hook("open-lease-gone-include", "source3/smbd/close.c",
+         "after", '#include "smbd/smbXsrv_open.h"',
+         '#include "smbd/phstore_open_lease.h"'),
+
+    hook("open-lease-gone", "source3/smbd/close.c",
+         "before", "fsp->op->compat = NULL;",
+         "	phstore_open_lease_gone(fsp);"),
 
     # behind the lock that its caller has
     hook("open-lease-timed-out", "source3/smbd/smb2_oplock.c",
@@ -1017,6 +1021,36 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 	phstore_open_lease_changed(
 		smb2_req->xconn->client->sconn, &lls.ids[0], &in_lease_key);
 """, scope="function smbd_smb2_lease_break_send"),
+
+    # Upstream fails the session setup: a smbd that was killed, and that its
+    # parent has not reaped yet, counts as alive and takes no message. Wait for
+    # that, for 5 s at most: its handles can not be taken up before
+    hook("session-of-dead-smbd-state", "source3/smbd/smbXsrv_session.c",
+         "after", "uint32_t last_seqnum;",
+         "	uint32_t phstore_tries;",
+         scope="block struct smb2srv_session_close_previous_state {"),
+
+    hook("session-of-dead-smbd", "source3/smbd/smbXsrv_session.c",
+         "after", "TALLOC_FREE(global);", """
+	if (NT_STATUS_EQUAL(status, NT_STATUS_OBJECT_NAME_NOT_FOUND) &&
+	    state->phstore_tries < 500 &&
+	    tevent_req_set_endtime(subreq,
+				   state->ev,
+				   timeval_current_ofs_msec(10)))
+	{
+		state->phstore_tries += 1;
+		status = NT_STATUS_OK;
+	}
+""", scope="function smb2srv_session_close_previous_check"),
+
+    hook("session-of-dead-smbd-again", "source3/smbd/smbXsrv_session.c",
+         "after", "TALLOC_FREE(subreq);", """
+	if (NT_STATUS_EQUAL(status, NT_STATUS_IO_TIMEOUT)) {
+		/* the watch ends with it, it takes a new one */
+		state->last_seqnum = 0;
+		status = NT_STATUS_OK;
+	}
+""", scope="function smb2srv_session_close_previous_modified"),
 
     hook("lease-mask-include", "source3/smbd/smb2_tcon.c",
          "after", '#include "smbd/smbXsrv_session.h"',

@@ -451,6 +451,9 @@ static NTSTATUS db_phstore_do_delete(struct db_record *rec)
 	}
 
 	status = dbwrap_record_delete(prec->base_rec);
+	if (is_gone) {
+		dbwrap_phstore_inflight_closing(0, NULL);
+	}
 	if (!NT_STATUS_IS_OK(status)) {
 		bool gone = NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND);
 

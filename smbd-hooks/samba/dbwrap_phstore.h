@@ -67,10 +67,14 @@ void dbwrap_phstore_set_fatal(void (*fn)(const char *reason));
 struct dbwrap_phstore_gone_fns {
 	/* Give an open a lock sequence number. */
 	void (*set_number)(uint32_t open_id, uint8_t bucket, uint8_t value);
-	/* It was in a CREATE: its share mode entry may be there. */
-	void (*create)(uint32_t open_id,
-		       const struct file_id *file,
-		       uint32_t name_hash);
+	/* Is the open's entry among the file's share modes? */
+	bool (*has_entry)(uint32_t open_id, const struct file_id *file);
+	/* Remove the open, which has none. */
+	void (*remove)(uint32_t open_id);
+	/* A share mode entry of this open may be there, and is nobody's. */
+	void (*scavenge)(uint32_t open_id,
+			 const struct file_id *file,
+			 uint32_t name_hash);
 };
 
 /**

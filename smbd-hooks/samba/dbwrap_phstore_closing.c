@@ -15,12 +15,10 @@
  *   order in which the two records are locked does not come into it: that of
  *   the open is not looked at.
  * - Killed before the frame was appended: neither. With it appended, and not
- *   yet in the volatile databases: the entry is staged again by smbd's parent,
- *   as these have it (dbwrap_phstore_inflight.c), the open is not. The client
- *   may take its handle up while the volatile databases are there, which
- *   stages the open again; after the death of all smbds an entry is left
- *   whose open is missing: nobody's, as after a CREATE that was killed. Its
- *   CLOSE was not answered: the handle may be there or gone.
+ *   yet in the volatile databases: both are staged again by smbd's parent, as
+ *   these have them (dbwrap_phstore_inflight.c). With the entry removed from
+ *   the volatile database, too: he removes the open there. The CLOSE was not
+ *   answered: the handle may be there or gone.
  * - If the volatile store of the entry fails CLOSE goes on, and smbd panics.
  * - A change of the open in between (there is none today) makes its removal
  *   count as not done.
@@ -100,6 +98,8 @@ enum phstore_err dbwrap_phstore_closing_join(const struct db_phstore_ctx *ctx,
 	err = phstore_txn_delete(txn, closing.opens->table, pkey, &opts);
 	if (err == PHSTORE_OK) {
 		closing.state = CLOSING_JOINED;
+		dbwrap_phstore_inflight_closing(RIVAL(closing.key, 0),
+						&closing.file);
 	}
 	return err;
 }
@@ -114,6 +114,7 @@ void dbwrap_phstore_closing_staged(enum phstore_err err, uint64_t lsn)
 	if (err != PHSTORE_OK) {
 		/* what else is tried for the entry is tried with it as well */
 		closing.state = CLOSING_BEGUN;
+		dbwrap_phstore_inflight_closing(0, NULL);
 		return;
 	}
 	closing.state = CLOSING_STAGED;
@@ -124,10 +125,18 @@ void dbwrap_phstore_closing_staged(enum phstore_err err, uint64_t lsn)
 	dbwrap_phstore_staged(&as, lsn);
 }
 
+void dbwrap_phstore_closing_reset(void)
+{
+	if (closing.state != CLOSING_NONE) {
+		closing.state = CLOSING_NONE;
+		dbwrap_phstore_inflight_closing(0, NULL);
+	}
+}
+
 void dbwrap_phstore_closing_changed(const struct db_phstore_ctx *ctx)
 {
 	if (ctx->is_opens) {
-		closing.state = CLOSING_NONE;
+		dbwrap_phstore_closing_reset();
 	}
 }
 

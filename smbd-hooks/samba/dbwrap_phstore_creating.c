@@ -402,6 +402,7 @@ void dbwrap_phstore_request_end(void)
 {
 	bool restage;
 
+	dbwrap_phstore_closing_reset();
 	dbwrap_phstore_held_end();
 	if (creating.is_noted) {
 		creating.is_noted = false;

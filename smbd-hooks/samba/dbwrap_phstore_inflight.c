@@ -53,6 +53,9 @@ struct inflight_slot {
 	_Atomic uint32_t create_open_id;
 	uint32_t create_name_hash;
 	struct file_id create_file;
+	/* a CLOSE removes it with its entry, in one transaction; 0: none */
+	_Atomic uint32_t closing_open_id;
+	struct file_id closing_file;
 };
 
 struct inflight_map {
@@ -191,6 +194,20 @@ void dbwrap_phstore_inflight_creating(uint32_t open_id,
 	atomic_store(&s->create_open_id, open_id);
 }
 
+void dbwrap_phstore_inflight_closing(uint32_t open_id,
+				     const struct file_id *file)
+{
+	struct inflight_slot *s = inflight_mine();
+
+	if (s == NULL) {
+		return;
+	}
+	if (open_id != 0) {
+		s->closing_file = *file;
+	}
+	atomic_store(&s->closing_open_id, open_id);
+}
+
 void dbwrap_phstore_inflight_begin(unsigned idx, TDB_DATA key)
 {
 	struct inflight_slot *s = NULL;
@@ -224,7 +241,7 @@ void dbwrap_phstore_inflight_end(void)
 }
 
 /* Stage what the volatile database has of this record, if it differs. */
-static void inflight_restage(struct db_context *db, TDB_DATA key)
+static bool inflight_restage(struct db_context *db, TDB_DATA key)
 {
 	struct db_phstore_ctx *ctx = talloc_get_type_abort(
 		db->private_data, struct db_phstore_ctx);
@@ -235,9 +252,11 @@ static void inflight_restage(struct db_context *db, TDB_DATA key)
 	enum phstore_err err;
 	size_t len = 0;
 	NTSTATUS status;
+	bool done = false;
 
 	if (ctx->restage != NULL) {
 		ctx->restage(db, key);
+		done = true;
 		goto done;
 	}
 	rec = dbwrap_fetch_locked(db, frame, key);
@@ -264,18 +283,19 @@ static void inflight_restage(struct db_context *db, TDB_DATA key)
 	}
 	if (err != PHSTORE_OK) {
 		dbwrap_phstore_failed(ctx, "restage", err, false);
+		goto done;
 	}
+	done = true;
 done:
 	TALLOC_FREE(frame);
+	return done;
 }
 
-void dbwrap_phstore_restage_open(uint32_t open_id)
+/* The database of opens, NULL: it is gone */
+static struct db_context *inflight_opens(void)
 {
-	uint8_t keybuf[sizeof(uint32_t)];
-	TDB_DATA key = make_tdb_data(keybuf, sizeof(keybuf));
 	unsigned i;
 
-	RSIVAL(keybuf, 0, open_id);
 	for (i = 0; i < INFLIGHT_DBS; i++) {
 		struct db_phstore_ctx *ctx = NULL;
 
@@ -285,9 +305,25 @@ void dbwrap_phstore_restage_open(uint32_t open_id)
 		ctx = talloc_get_type_abort(inflight.dbs[i]->private_data,
 					    struct db_phstore_ctx);
 		if (ctx->is_opens) {
-			inflight_restage(inflight.dbs[i], key);
+			return inflight.dbs[i];
 		}
 	}
+	return NULL;
+}
+
+static bool inflight_restage_open(uint32_t open_id)
+{
+	uint8_t keybuf[sizeof(uint32_t)];
+	TDB_DATA key = make_tdb_data(keybuf, sizeof(keybuf));
+	struct db_context *db = inflight_opens();
+
+	RSIVAL(keybuf, 0, open_id);
+	return db != NULL && inflight_restage(db, key);
+}
+
+void dbwrap_phstore_restage_open(uint32_t open_id)
+{
+	(void)inflight_restage_open(open_id);
 }
 
 /* Are the locks those it was about to store? */
@@ -329,7 +365,7 @@ static void inflight_restage_numbered(const struct inflight_slot *s,
 	}
 	is_stored = inflight_locks_are_stored(s, db, key);
 	if (is_stored && !closes) {
-		inflight_restage(db, key);
+		(void)inflight_restage(db, key);
 	}
 	if (is_stored) {
 		fns->set_number(s->number_open_id,
@@ -340,10 +376,76 @@ static void inflight_restage_numbered(const struct inflight_slot *s,
 	dbwrap_phstore_restage_open(s->number_open_id);
 	if (!is_stored || closes) {
 		/* never a handle without its locks: it is closed first */
-		inflight_restage(db, key);
+		(void)inflight_restage(db, key);
 	}
 done:
 	TALLOC_FREE(frame);
+}
+
+/* False: it has, or who knows. */
+static bool inflight_store_lacks_open(uint32_t open_id)
+{
+	uint8_t keybuf[sizeof(uint32_t)];
+	struct phstore_blob key = { .data = keybuf, .len = sizeof(keybuf) };
+	struct phstore *store = dbwrap_phstore_store(false);
+	struct db_context *db = inflight_opens();
+	struct db_phstore_ctx *ctx = NULL;
+	TALLOC_CTX *frame = NULL;
+	struct phstore_record rec = {};
+	enum phstore_err err;
+
+	if (store == NULL || db == NULL) {
+		return false;
+	}
+	frame = talloc_stackframe();
+	ctx = talloc_get_type_abort(db->private_data, struct db_phstore_ctx);
+	RSIVAL(keybuf, 0, open_id);
+	err = phstore_get(frame, store, ctx->table, key, &rec);
+	TALLOC_FREE(frame);
+	if (err != PHSTORE_OK && err != PHSTORE_ERR_NOT_FOUND) {
+		dbwrap_phstore_failed(ctx, "read", err, false);
+	}
+	return err == PHSTORE_ERR_NOT_FOUND;
+}
+
+/*
+ * It was in the middle of a CLOSE that removes a share mode entry and its open
+ * in one transaction, which was staged. The volatile databases have the entry:
+ * both are staged again, as they are there. Or they have it no more: the open
+ * goes there, too. False: the entry must not be staged.
+ */
+static bool inflight_restage_closing(const struct inflight_slot *s,
+				     const struct dbwrap_phstore_gone_fns *fns)
+{
+	uint32_t open_id = atomic_load(&s->closing_open_id);
+	bool ok;
+
+	ok = open_id != 0 && inflight_store_lacks_open(open_id);
+	if (!ok) {
+		return true;
+	}
+	ok = fns->has_entry(open_id, &s->closing_file);
+	if (!ok) {
+		fns->remove(open_id);
+		return true;
+	}
+	/* first: no entry must be there whose open is missing */
+	return inflight_restage_open(open_id);
+}
+
+static bool inflight_is_entry(const struct db_context *db,
+			      TDB_DATA key,
+			      const struct file_id *file)
+{
+	TDB_DATA file_key = make_tdb_data((const uint8_t *)file,
+					  sizeof(*file));
+	struct db_phstore_ctx *ctx = NULL;
+
+	if (db == NULL) {
+		return false;
+	}
+	ctx = talloc_get_type_abort(db->private_data, struct db_phstore_ctx);
+	return ctx->is_shares && tdb_data_equal(key, file_key);
 }
 
 /*
@@ -366,7 +468,7 @@ static void inflight_restage_held(const struct inflight_slot *s)
 	dbwrap_phstore_restage_open(s->held_open_id);
 	for (i = 0; i < INFLIGHT_DBS; i++) {
 		if (inflight.dbs[i] != NULL && (dbs & (1U << i))) {
-			inflight_restage(inflight.dbs[i], key);
+			(void)inflight_restage(inflight.dbs[i], key);
 		}
 	}
 }
@@ -383,8 +485,11 @@ void dbwrap_phstore_child_gone(pid_t pid,
 		unsigned n = ((unsigned)pid + i) % INFLIGHT_SLOTS;
 		struct inflight_slot *s = &inflight.map->slots[n];
 		uint32_t owner = atomic_load(&inflight.map->pids[n]);
+		TDB_DATA key = { .dptr = s->key };
+		struct db_context *db = NULL;
 		uint32_t open_id;
 		uint32_t idx;
+		bool ok;
 
 		if (owner != (uint32_t)pid) {
 			continue;
@@ -394,29 +499,30 @@ void dbwrap_phstore_child_gone(pid_t pid,
 		    inflight.dbs[idx - 1] != NULL &&
 		    s->key_len <= sizeof(s->key))
 		{
-			TDB_DATA key = {
-				.dptr = s->key,
-				.dsize = s->key_len,
-			};
-
-			if (s->number_open_id != 0) {
-				inflight_restage_numbered(
-					s, inflight.dbs[idx - 1], key, fns);
-			} else {
-				inflight_restage(inflight.dbs[idx - 1], key);
-			}
+			db = inflight.dbs[idx - 1];
+			key.dsize = s->key_len;
+		}
+		ok = inflight_restage_closing(s, fns);
+		if (!ok && inflight_is_entry(db, key, &s->closing_file)) {
+			db = NULL;
+		}
+		if (db != NULL && s->number_open_id != 0) {
+			inflight_restage_numbered(s, db, key, fns);
+		} else if (db != NULL) {
+			(void)inflight_restage(db, key);
 		}
 		inflight_restage_held(s);
 		open_id = atomic_load(&s->create_open_id);
 		if (open_id != 0) {
-			fns->create(open_id,
-				    &s->create_file,
-				    s->create_name_hash);
+			fns->scavenge(open_id,
+				      &s->create_file,
+				      s->create_name_hash);
 		}
 		s->number_open_id = 0;
 		atomic_store(&s->db, 0);
 		atomic_store(&s->held_dbs, 0);
 		atomic_store(&s->create_open_id, 0);
+		atomic_store(&s->closing_open_id, 0);
 		atomic_store(&inflight.map->pids[n], 0);
 		return;
 	}

@@ -221,6 +221,10 @@ void dbwrap_phstore_inflight_held(unsigned idx,
 /* Stage what the volatile database has of an open, if it differs. */
 void dbwrap_phstore_restage_open(uint32_t open_id);
 
+/* A CLOSE removes this open with what it is staging. 0: it has ended. */
+void dbwrap_phstore_inflight_closing(uint32_t open_id,
+				     const struct file_id *file);
+
 /* A CREATE is about to store this open's share mode entry. 0: it has ended. */
 void dbwrap_phstore_inflight_creating(uint32_t open_id,
 				      const struct file_id *file,
@@ -266,6 +270,8 @@ enum phstore_err dbwrap_phstore_closing_join(const struct db_phstore_ctx *ctx,
 					     TDB_DATA key,
 					     struct phstore_txn *txn);
 void dbwrap_phstore_closing_staged(enum phstore_err err, uint64_t lsn);
+/* It has ended, if it was one. */
+void dbwrap_phstore_closing_reset(void);
 /* The record of an open is being staged, for another reason. */
 void dbwrap_phstore_closing_changed(const struct db_phstore_ctx *ctx);
 /* It is about to be removed. True: from the store it was, already. */

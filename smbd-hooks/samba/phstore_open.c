@@ -18,6 +18,7 @@
 #include "lib/util/time_basic.h"
 #include "serverid.h"
 #include "locking/share_mode_lock.h"
+#include "librpc/gen_ndr/open_files.h"
 #include "smbd/smbd.h"
 #include "smbd/globals.h"
 #include "smbd/smbXsrv_open.h"
@@ -110,6 +111,22 @@ bool phstore_open_expired(const struct smbXsrv_open_global *global)
 	return passed >= (int64_t)global->durable_timeout_msec * 1000;
 }
 
+/* NULL: there is none, or it is not understood. To be freed. */
+static struct smbXsrv_open_global *phstore_open_parse(struct db_record *rec,
+						      TDB_DATA value)
+{
+	struct smbXsrv_open_global *global = NULL;
+	TDB_DATA key = dbwrap_record_get_key(rec);
+	NTSTATUS status;
+
+	if (value.dsize == 0) {
+		return NULL;
+	}
+	status = smbXsrv_open_global_parse_record(
+		talloc_tos(), key, value, &global);
+	return NT_STATUS_IS_OK(status) ? global : NULL;
+}
+
 static void phstore_open_crashed_fn(struct db_record *rec,
 				    TDB_DATA value,
 				    void *private_data)
@@ -117,16 +134,11 @@ static void phstore_open_crashed_fn(struct db_record *rec,
 	NTTIME *when = private_data;
 	struct smbXsrv_open_global *global = NULL;
 	struct timeval now = timeval_current();
-	TDB_DATA key = dbwrap_record_get_key(rec);
 	NTSTATUS status;
 	bool lives;
 
-	if (value.dsize == 0) {
-		return;
-	}
-	status = smbXsrv_open_global_parse_record(
-		talloc_tos(), key, value, &global);
-	if (!NT_STATUS_IS_OK(status)) {
+	global = phstore_open_parse(rec, value);
+	if (global == NULL) {
 		return;
 	}
 	if (!phstore_open_outlives(global)) {
@@ -485,14 +497,12 @@ static void phstore_open_set_number_fn(struct db_record *rec,
 {
 	const struct dbwrap_phstore_number *number = private_data;
 	struct smbXsrv_open_global *global = NULL;
-	TDB_DATA key = dbwrap_record_get_key(rec);
 	uint8_t *element = NULL;
 	NTSTATUS status;
 	bool lives;
 
-	status = smbXsrv_open_global_parse_record(
-		talloc_tos(), key, value, &global);
-	if (!NT_STATUS_IS_OK(status)) {
+	global = phstore_open_parse(rec, value);
+	if (global == NULL) {
 		return;
 	}
 	lives = server_id_is_disconnected(&global->server_id) ||
@@ -533,11 +543,72 @@ static void phstore_open_set_number(uint32_t id, uint8_t bucket, uint8_t value)
 		id, phstore_open_set_number_fn, &number);
 }
 
+struct phstore_open_entry {
+	uint64_t share_file_id;
+	bool found;
+};
+
+static bool phstore_open_entry_fn(struct share_mode_entry *e,
+				  bool *modified,
+				  void *private_data)
+{
+	struct phstore_open_entry *look = private_data;
+
+	look->found = (e->share_file_id == look->share_file_id);
+	return look->found;
+}
+
+static bool phstore_open_has_entry(uint32_t id, const struct file_id *file)
+{
+	TALLOC_CTX *frame = talloc_stackframe();
+	struct phstore_open_entry look = { .share_file_id = id };
+	struct share_mode_lock *lck = NULL;
+
+	lck = fetch_share_mode_unlocked(frame, *file);
+	if (lck != NULL) {
+		(void)share_mode_forall_entries(
+			lck, phstore_open_entry_fn, &look);
+	}
+	TALLOC_FREE(frame);
+	return look.found;
+}
+
+static void phstore_open_remove_fn(struct db_record *rec,
+				   TDB_DATA value,
+				   void *private_data)
+{
+	struct smbXsrv_open_global *global = NULL;
+	NTSTATUS status = NT_STATUS_OK;
+	bool lives;
+
+	global = phstore_open_parse(rec, value);
+	if (global == NULL) {
+		return;
+	}
+	/* another smbd may be taking it up */
+	lives = serverid_exists(&global->server_id);
+	if (!lives) {
+		status = dbwrap_record_delete(rec);
+	}
+	if (!NT_STATUS_IS_OK(status)) {
+		DBG_NOTICE("phstore: what a CLOSE left stays for a while: "
+			   "%s\n", nt_errstr(status));
+	}
+	TALLOC_FREE(global);
+}
+
+static void phstore_open_remove(uint32_t id)
+{
+	(void)phstore_open_do_locked(id, phstore_open_remove_fn, NULL);
+}
+
 void phstore_open_child_gone(pid_t pid)
 {
 	static const struct dbwrap_phstore_gone_fns fns = {
 		.set_number = phstore_open_set_number,
-		.create = phstore_scavenge,
+		.has_entry = phstore_open_has_entry,
+		.remove = phstore_open_remove,
+		.scavenge = phstore_scavenge,
 	};
 
 	dbwrap_phstore_child_gone(pid, &fns);

@@ -15,10 +15,17 @@
  *   several opens, all of them in one transaction. Behind the share mode
  *   lock: no two records are locked at once. So who waited for the break may
  *   be granted what he asked for, and the lease that was kept is still the one
- *   before. It says that a break was under way, and its client says what it
- *   let go.
+ *   before. Mostly it says that a break was under way; and its client says
+ *   what it let go.
  * - What is acknowledged, a CREATE or a break's acknowledgment, waits for it
- *   as for all it changed. Telling the client of a break waits for nothing.
+ *   as for all it changed.
+ * - Telling the client of a break waits for nothing, and a break that somebody
+ *   waits for is staged only when it was told: one open may break several
+ *   leases, and the others would be told of it later by what staging takes.
+ *   If its smbd dies before, all that is lost is that somebody wants the
+ *   file: he was not answered, and asks again. A break that nobody waits
+ *   for (RH or R lost to a write) is staged before it is told. A handle whose
+ *   client goes has its lease as it is then, too.
  * - Where leases.tdb does not know the lease when the client comes back, it
  *   is put back from here, but for what the client says it has not: it may
  *   have acknowledged a break when this smbd was not there any more, or the
@@ -231,6 +238,81 @@ void phstore_open_lease_changed(struct smbd_server_connection *sconn,
 				const struct smb2_lease_key *key)
 {
 	phstore_open_lease_all(sconn, id, key, NULL);
+}
+
+/* All breaks of one open were told after it; see the rules above. */
+#define PHSTORE_OPEN_LEASE_BREAK_USEC 1000
+
+struct phstore_open_lease_break {
+	struct smbd_server_connection *sconn;
+	struct file_id id;
+	struct smb2_lease_key key;
+};
+
+static void phstore_open_lease_break_told(struct tevent_context *ev,
+					  struct tevent_timer *te,
+					  struct timeval now,
+					  void *private_data)
+{
+	struct phstore_open_lease_break *state = talloc_get_type_abort(
+		private_data, struct phstore_open_lease_break);
+
+	phstore_open_lease_changed(state->sconn, &state->id, &state->key);
+	TALLOC_FREE(state);
+}
+
+void phstore_open_lease_broken(struct files_struct *fsp,
+			       uint32_t break_from,
+			       uint32_t break_to)
+{
+	/* for W who wants it waits; for H alone, too: the rest is kept */
+	bool waits = (break_from & SMB2_LEASE_WRITE) != 0 ||
+		     (break_to & SMB2_LEASE_READ) != 0;
+	struct smbd_server_connection *sconn = fsp->conn->sconn;
+	struct phstore_open_lease_break *state = NULL;
+	struct tevent_timer *te = NULL;
+
+	if (fsp->oplock_type != LEASE_OPLOCK) {
+		return;
+	}
+	if (waits) {
+		state = talloc(sconn, struct phstore_open_lease_break);
+	}
+	if (state != NULL) {
+		*state = (struct phstore_open_lease_break) {
+			.sconn = sconn,
+			.id = fsp->file_id,
+			.key = fsp->lease->lease.lease_key,
+		};
+		te = tevent_add_timer(
+			sconn->ev_ctx,
+			state,
+			timeval_current_ofs_usec(
+				PHSTORE_OPEN_LEASE_BREAK_USEC),
+			phstore_open_lease_break_told,
+			state);
+	}
+	if (te == NULL) {
+		TALLOC_FREE(state);
+		phstore_open_lease_changed(sconn,
+					   &fsp->file_id,
+					   &fsp->lease->lease.lease_key);
+	}
+}
+
+void phstore_open_lease_gone(struct files_struct *fsp)
+{
+	struct smbXsrv_open_global *global = fsp->op->global;
+	struct phstore_lease_value lease;
+	bool ok;
+
+	if (global->phstore_lease == NULL) {
+		return;
+	}
+	ok = phstore_open_lease_of(fsp, &lease);
+	if (ok) {
+		*global->phstore_lease = lease;
+	}
 }
 
 void phstore_open_lease_shared(struct files_struct *fsp, bool is_stored)

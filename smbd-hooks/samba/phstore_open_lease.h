@@ -43,6 +43,17 @@ void phstore_open_lease_changed(struct smbd_server_connection *sconn,
 				const struct smb2_lease_key *key);
 
 /**
+ * @brief The lease of this open is broken, leases.tdb has it: its client is
+ * about to be told. No record is locked.
+ */
+void phstore_open_lease_broken(struct files_struct *fsp,
+			       uint32_t break_from,
+			       uint32_t break_to);
+
+/** @brief Its client has gone, the open is stored next: as the lease is now. */
+void phstore_open_lease_gone(struct files_struct *fsp);
+
+/**
  * @brief A CREATE may have changed the lease that other opens have. is_stored:
  * its own open is stored next, they go with it.
  */

@@ -234,6 +234,10 @@ class Connection:
             self.close()
             raise
 
+    def login(self, user, password, domain="", previous=0):
+        """What was not done when it was connected."""
+        self._session_setup(user, password, domain, previous)
+
     def close(self):
         """Hang up, as a client does whose machine went away."""
         if self.sock is not None:
