@@ -6,7 +6,8 @@
 #
 # The n-th step of the store kills the smbd that takes it (kill_points.c),
 # for n = 1, 2, 3, ... until the request completes; once with the other
-# smbds living on, once with all of them killed and started again.
+# smbds living on, once with all of them killed and started again, and once
+# with all of them killed when the first one's death had been seen to.
 #
 # What is feared: what was acknowledged is gone; what was closed is back; a
 # lock or share mode that belongs to nobody keeps others off the file. Or is in
@@ -14,7 +15,8 @@
 # visible, and would keep them off after the next restart. A LOCK or UNLOCK with
 # a sequence number was carried out, the number is not known, and the client
 # that sends it again is refused; or the number is, and it was not carried out.
-# Half a CLOSE: the handle comes back, and its lock does not. Half a CREATE: the
+# Half a CLOSE: the handle comes back, and its lock does not; or the store has
+# its share mode entry and not the open. Half a CREATE: the
 # store has a share mode entry and not its open, or a client is kept off a file,
 # for a moment, by an open that never was. Half a reconnect, or half a break of a
 # lease that two handles have: one record is as before, another is not.
@@ -37,9 +39,11 @@ OPENS = "smbXsrv_open_global"
 # at least: 3 for each frame, 2 for each lock or open in a volatile database
 POINTS = {"open": 8, "lock": 5, "lock numbered": 7, "unlock numbered": 7,
           "unlock one numbered": 7, "durable lock numbered": 7,
-          "lock given up": 5, "reconnect": 11, "raise": 8, "lease let go": 7,
-          "close": 13, "close leased": 13}
-TIMEOUT_MSEC = 4000
+          "lock given up": 5, "reconnect": 11, "raise": 8, "broken": 5,
+          "written": 5, "lease let go": 7, "close": 13, "close leased": 13,
+          "close unlocked": 8, "close shared": 8}
+# a machine may stand still for some seconds
+TIMEOUT_MSEC = 20000
 
 
 def aim(gun, n, pid, sig=signal.SIGKILL):
@@ -55,6 +59,9 @@ class Run:
     # not in a cluster
     one_machine = True
 
+    # when it was put right, all others die as well
+    then_all = False
+
     def __init__(self, server, gun, all_die, share="ca"):
         self.server = server
         self.gun = gun
@@ -66,8 +73,12 @@ class Run:
     def parent(self):
         return self.server.proc.pid
 
-    def fire(self, n, send):
-        """Returns acknowledged or not, and whether smbd died of it."""
+    def fire(self, n, send, told=None):
+        """
+        Returns whether it was acknowledged, or told() is true, and whether
+        smbd died of it.
+        """
+        self.c.conn.breaks.clear()
         # the scavenger changes the store as well, when it likes
         pid = self.server.pid_of(self.c.conn)
         # it must not begin to put things right before the store was looked at
@@ -75,10 +86,15 @@ class Run:
         aim(self.gun, n, pid)
         try:
             p = send()
-            self.c.conn.wait(p, check=False)
-            acked = p.status == smb2.OK
+            if told is not None:
+                phlab.wait_until(told, "the client is not told")
+                acked = True
+            else:
+                self.c.conn.wait(p, check=False)
+                acked = p.status == smb2.OK
         except smb2.Gone:
-            acked = False
+            # it may have come with the end of the connection
+            acked = told is not None and len(self.c.conn.breaks) > 0
         # the sync's last points may come after the answer
         end = time.monotonic() + 0.05
         while time.monotonic() < end and os.path.exists(self.gun):
@@ -101,6 +117,15 @@ class Run:
         if died and not self.all_die:
             phlab.wait_gone(pid)
         if died:
+            self.c.connect_when_up()
+        if died and self.then_all:
+            # the parent took the connection after it had put things right;
+            # the scavenger may be about to remove a handle that was closed
+            phlab.wait_until(self.is_whole, "point %d: put right, the store "
+                             "has %s" % (n, self.stored()), seconds=5)
+            self.server.kill9_all()
+            self.server.start()
+            self.other.connect_when_up()
             self.c.connect_when_up()
         return acked, died
 
@@ -142,9 +167,19 @@ class Run:
                 left[r["table"]] += 1
         return left
 
+    def is_whole(self):
+        """Of one file: it has an entry, and its open has."""
+        left = self.stored()
+        return left["locking"] == left[OPENS]
+
     def leases(self):
         """What each open in the store had for a lease when smbd died."""
         return [int(r["record"]["lease"]["state"].split()[0], 16)
+                for r in self.dumped if r["table"] == OPENS]
+
+    def breaking(self):
+        """To what a break asks its client to come down, of each."""
+        return [r["record"]["lease"].get("breaking_to")
                 for r in self.dumped if r["table"] == OPENS]
 
     def nothing_stored(self, name, n):
@@ -437,6 +472,88 @@ class Run:
         self.nothing_stored(name, n)
         return died
 
+    def at_broken(self, name, n):
+        """
+        Somebody wants the file, and its client is to give up a lease that two
+        handles have. He is not answered; its client is asked once more, or when
+        he asks once more.
+        """
+        key = uuid.uuid4().bytes
+        less = smb2.LEASE_R | smb2.LEASE_H
+        all_of_it = less | smb2.LEASE_W
+        ops = [self.c.tree.create(name, lease=all_of_it, lease_key=key)
+               for _ in (1, 2)]
+        self.c.conn.ack_breaks = False
+        asked = []
+
+        def ask():
+            asked[:] = [self.other.tree.create_send(name, persistent=False)]
+
+        told, died = self.fire(n, ask, lambda: self.heard(less))
+        if died:
+            check(len(set(self.breaking())) == 1, "%s, point %d: half a "
+                  "break: asked for %s" % (name, n, self.breaking()))
+            self.c.conn.ack_breaks = False
+            claim = (all_of_it, ops[1].lease_epoch + told)
+            for i in (0, 1):
+                ops[i] = self.c.tree.reconnect(ops[i], claim=claim)
+                check(ops[i].lease_state == all_of_it, "%s, point %d: lease "
+                      "%s" % (name, n, ops[i].lease_state))
+            if self.all_die:
+                ask()
+
+        def told_again():
+            self.other.conn.drain(0.02)
+            if asked[0].done:
+                ask()
+            return self.heard(less)
+
+        phlab.wait_until(told_again, "%s, point %d: no break" % (name, n))
+        self.c.conn.ack_breaks = True
+        self.c.conn.wait(self.c.tree.lease_ack_send(key, less))
+        fd = self.other.tree.create_recv(asked[0])
+        self.other.tree.close(fd)
+        for op in ops:
+            self.c.tree.close(op)
+        self.free_soon(name)
+        self.nothing_stored(name, n)
+        return died
+
+    def at_written(self, name, n):
+        """
+        Another writes to the file, for which nobody asks the client who has a
+        lease: he is not answered before, and does not ask again. So what its
+        client was told is stored.
+        """
+        key = uuid.uuid4().bytes
+        both = smb2.LEASE_R | smb2.LEASE_H
+        op = self.c.tree.create(name, lease=both, lease_key=key)
+        fd = self.other.tree.create(name, persistent=False)
+        self.c.conn.ack_breaks = False
+        told, died = self.fire(
+            n, lambda: self.other.tree.write_send(fd, 0, b"new"),
+            lambda: self.heard(0))
+        if died:
+            check(not told or self.breaking() == ["0x0"], "%s, point %d: told "
+                  "of a break that is not stored: %s" % (
+                      name, n, self.breaking()))
+            self.c.conn.ack_breaks = False
+            op = self.c.tree.reconnect(op, claim=(both,
+                                                  op.lease_epoch + told))
+            check(not told or op.lease_state == both, "%s, point %d: lease %s"
+                  % (name, n, op.lease_state))
+        if told:
+            phlab.wait_until(lambda: self.heard(0), "%s, point %d: no break" % (
+                name, n))
+            self.c.conn.ack_breaks = True
+            self.c.conn.wait(self.c.tree.lease_ack_send(key, 0))
+        self.c.tree.close(op)
+        if not (died and self.all_die):
+            self.other.tree.close(fd)
+        self.free_soon(name)
+        self.nothing_stored(name, n)
+        return died
+
     def heard(self, lease):
         """Its client was told to come down to this."""
         self.c.conn.drain(0.02)
@@ -445,14 +562,40 @@ class Run:
     def at_close_leased(self, name, n):
         return self.at_close(name, n, lease_key=uuid.uuid4().bytes)
 
-    def at_close(self, name, n, lease_key=None):
-        op = self.open(name, lease_key)
-        self.c.tree.lock(op, 0, 10)
+    def at_close_unlocked(self, name, n):
+        return self.at_close(name, n, locked=False)
+
+    def at_close_shared(self, name, n):
+        """Another client has the file open."""
+        fd = self.other.tree.create(name, persistent=False)
+        op = self.open(name)
         acked, died = self.fire(n, lambda: self.c.tree.close_send(op))
         if died:
-            check(len(set(self.left.values())) == 1,
-                  "%s, point %d: half a CLOSE: %s" % (name, n, self.left))
+            p = self.c.tree.reconnect_send(op)
+            back = self.c.tree.create_recv(p, check=False)
+            check(back is None or not acked,
+                  "%s: an acknowledged close was undone" % name)
+            if back is not None:
+                self.c.tree.close(back)
+            phlab.wait_until(
+                lambda: not self.stored()[OPENS],
+                "%s, point %d: its open stays" % (name, n), seconds=5)
+        if not (died and self.all_die):
+            self.other.tree.close(fd)
+        self.free_soon(name)
+        self.nothing_stored(name, n)
+        return died
+
+    def at_close(self, name, n, lease_key=None, locked=True):
+        op = self.open(name, lease_key)
+        if locked:
+            self.c.tree.lock(op, 0, 10)
+        acked, died = self.fire(n, lambda: self.c.tree.close_send(op))
         if died:
+            here = {self.left[t] for t in self.left
+                    if t != "brlock" or locked}
+            check(len(here) == 1,
+                  "%s, point %d: half a CLOSE: %s" % (name, n, self.left))
             p = self.c.tree.reconnect_send(op)
             back = self.c.tree.create_recv(p, check=False)
             check(back is None or not acked,
@@ -461,11 +604,15 @@ class Run:
                 fd = self.other.tree.create(name, persistent=False)
                 status = self.other.tree.status_of(self.other.tree.lock,
                                                    fd, 5, 1)
-                check(status == "LOCK_NOT_GRANTED", "%s, point %d: the "
-                      "handle is back without its lock: %s" % (
-                          name, n, status))
+                check(status == "LOCK_NOT_GRANTED" or not locked,
+                      "%s, point %d: the handle is back without its lock: "
+                      "%s" % (name, n, status))
                 self.other.tree.close(fd)
                 self.c.tree.close(back)
+            elif self.one_machine and not locked:
+                # and others are not kept off the file, not for a moment
+                self.other.tree.close(self.other.tree.create(
+                    name, share=0, persistent=False))
             # whoever is told that the handle is gone finds its lock gone
             fd = self.open_soon(name, smb2.SHARE_READ | smb2.SHARE_WRITE |
                                 smb2.SHARE_DELETE)
@@ -506,27 +653,38 @@ def main():
     phlab.need_local_backend(knobs=True)
     work = phlab.scratch("kill")
     gun, bullet = load(work)
-    for all_die in (False, True):
+    for how, where in (("one dies", "one"), ("all die", "all"),
+                       ("one dies, then all", "then")):
         server = phlab.SmbServer(
-            os.path.join(work, "all" if all_die else "one"),
+            os.path.join(work, where),
             backend="local",
             env={"LD_PRELOAD": bullet, "KILL_POINTS_FILE": gun})
         os.makedirs(server.dir)
         server.start()
-        run = Run(server, gun, all_die)
-        for what, fn in (("open", run.at_open), ("lock", run.at_lock),
-                         ("lock numbered", run.at_lock_numbered),
-                         ("unlock numbered", run.at_unlock_numbered),
-                         ("unlock one numbered", run.at_unlock_one_numbered),
-                         ("durable lock numbered",
-                          run.at_durable_lock_numbered),
-                         ("lock given up", run.at_lock_given_up),
-                         ("reconnect", run.at_reconnect),
-                         ("raise", run.at_raise),
-                         ("lease let go", run.at_let_go),
-                         ("close", run.at_close),
-                         ("close leased", run.at_close_leased)):
-            every_point(what, fn, "all die" if all_die else "one dies")
+        run = Run(server, gun, how == "all die")
+        run.then_all = how == "one dies, then all"
+        every = [("open", run.at_open),
+                 ("reconnect", run.at_reconnect),
+                 ("close", run.at_close),
+                 ("close unlocked", run.at_close_unlocked),
+                 ("close shared", run.at_close_shared),
+                 ("close leased", run.at_close_leased)]
+        if run.then_all:
+            # both clients would be gone
+            every.remove(("close shared", run.at_close_shared))
+        else:
+            every += [("lock", run.at_lock),
+                      ("lock numbered", run.at_lock_numbered),
+                      ("unlock numbered", run.at_unlock_numbered),
+                      ("unlock one numbered", run.at_unlock_one_numbered),
+                      ("durable lock numbered", run.at_durable_lock_numbered),
+                      ("lock given up", run.at_lock_given_up),
+                      ("raise", run.at_raise),
+                      ("broken", run.at_broken),
+                      ("written", run.at_written),
+                      ("lease let go", run.at_let_go)]
+        for what, fn in every:
+            every_point(what, fn, how)
         check(not server.panicked(), "smbd panicked: %s" %
               server.panicked())
         server.kill9_all()
