@@ -43,6 +43,7 @@ HOOKS = [
                             lib/dbwrap/dbwrap_phstore_ctdb.c
                             lib/dbwrap/dbwrap_phstore_ctdb_rec.c
                             lib/dbwrap/dbwrap_phstore_ctdb_walk.c
+                            lib/dbwrap/dbwrap_phstore_replay.c
                             ../lib/dbwrap/phstore_canon.c
 """, scope="block bld.SAMBA3_SUBSYSTEM('TDB_LIB'"),
 
@@ -89,7 +90,7 @@ HOOKS = [
     hook("child-gone", "source3/smbd/server.c",
          "before", "for (child = parent->children; child != NULL; "
          "child = child->next) {",
-         "	phstore_open_child_gone(pid);",
+         "	phstore_open_child_gone(pid, unclean_shutdown);",
          scope="function remove_child_pid"),
 
     hook("tree-notifyd-include", "source3/smbd/smb2_service.c",
@@ -424,8 +425,54 @@ static void phstore_close_lease(struct share_mode_lock *lck,
     # The last a CLOSE removes, also one that no request asked for
     hook("close-end", "source3/smbd/smbXsrv_open.c",
          "before", "ret = idr_remove(table->local.idr, op->local_id);",
-         "	dbwrap_phstore_request_end();",
-         scope="function smbXsrv_open_close"),
+         """
+	phstore_open_replay_left(op);
+	dbwrap_phstore_request_end();
+""", scope="function smbXsrv_open_close"),
+
+    hook("replay-left", "source3/smbd/smbXsrv_open.c",
+         "before", "struct smbXsrv_open_close_state {", """
+/* Its record in the replay cache, if it was not used */
+static void phstore_open_replay_left(struct smbXsrv_open *op)
+{
+	struct smbXsrv_open_global *global = op->global;
+	struct smbXsrv_open_replay_cache_key_buf key_buf;
+	TDB_DATA key;
+
+	if (GUID_all_zero(&global->create_guid)) {
+		return;
+	}
+	key = smbXsrv_open_replay_cache_key(
+		&global->client_guid, &global->create_guid, &key_buf);
+	if (global->durable && phstore_open_outlives(global)) {
+		dbwrap_phstore_replay_give(smbXsrv_open_global_db_ctx, key);
+	}
+}
+
+"""),
+
+    hook("replay-orphans", "source3/smbd/smbXsrv_open.c",
+         "before", "NTSTATUS smbXsrv_open_cleanup(uint64_t persistent_id)",
+         """
+void phstore_open_replay_orphans(bool (*is_orphan)(uint32_t id))
+{
+	dbwrap_phstore_replay_give_all(smbXsrv_open_global_db_ctx, is_orphan);
+}
+
+"""),
+
+    hook("replay-forget", "source3/smbd/smbXsrv_open.c",
+         "before", "status = dbwrap_purge(smbXsrv_open_global_db_ctx, key);",
+         "	dbwrap_phstore_replay_forget("
+         "smbXsrv_open_global_db_ctx, key);",
+         scope="function smbXsrv_replay_cleanup"),
+
+    hook("replay-take", "source3/smbd/smbXsrv_open.c",
+         "before", "db_rec = dbwrap_fetch_locked(db, frame, key);", """
+	if (replay_operation) {
+		dbwrap_phstore_replay_take(db, key);
+	}
+""", scope="function smb2srv_open_lookup_replay_cache"),
 
     # An open whose smbd died before it could mark it persistent
     hook("scavenge-half-open", "source3/smbd/scavenger.c",
@@ -752,8 +799,19 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
 	    (val.dsize == 0 ||
 	     (val.dsize == sizeof(uint32_t) && RIVAL(val.dptr, 0) == 0)))
 	{
+		bool phstore_in_use = false;
+
 		open_global_id = phstore_open_created(
-			db, &conn->client->global->client_guid, &create_guid);
+			db,
+			&conn->client->global->client_guid,
+			&create_guid,
+			persistent_requested,
+			&phstore_in_use);
+		if (phstore_in_use) {
+			/* by who does not know that its client is gone */
+			TALLOC_FREE(frame);
+			return NT_STATUS_FILE_NOT_AVAILABLE;
+		}
 		if (open_global_id != 0) {
 			val = smbXsrv_open_global_id_to_key(
 				open_global_id, &phstore_key_buf);

@@ -235,6 +235,40 @@ struct db_context *db_open_phstore_ctdb(TALLOC_CTX *mem_ctx,
 					uint64_t dbwrap_flags);
 
 /*
+ * The replay cache, see dbwrap_phstore_replay.c. key: of a record in it. Not in
+ * a cluster, or if durable handles are not kept, these do nothing. No record
+ * may be locked.
+ */
+
+/** @brief This smbd's client is gone, its handle is not: others may ask. */
+void dbwrap_phstore_replay_give(struct db_context *db, TDB_DATA key);
+
+/**
+ * @brief A smbd was killed: the same for all opens that is_orphan() says have
+ * none any more. It may lock the open.
+ */
+void dbwrap_phstore_replay_give_all(struct db_context *db,
+				    bool (*is_orphan)(uint32_t id));
+
+/** @brief A CREATE was sent again: what another node gave is looked for. */
+void dbwrap_phstore_replay_take(struct db_context *db, TDB_DATA key);
+
+/** @brief The handle's time is over: what was given is of no use. */
+void dbwrap_phstore_replay_forget(struct db_context *db, TDB_DATA key);
+
+/**
+ * @brief Call fn for each record that ctdb has of db on any node.
+ *
+ * What may be older than the store is not compared with it. Once a second on
+ * each node, otherwise fn is not called. Records of the replay cache may be
+ * locked.
+ */
+void dbwrap_phstore_replay_search(
+	struct db_context *db,
+	int (*fn)(struct db_record *rec, void *private_data),
+	void *private_data);
+
+/*
  * Durable handles that are not persistent, see dbwrap_phstore_kept.c. Beside
  * DBWRAP_STORE_PERSISTENT: only such handles want this record stored; or
  * others want it. Neither: as it was.

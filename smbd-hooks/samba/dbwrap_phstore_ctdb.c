@@ -131,15 +131,46 @@ again:
 	return state.found ? NT_STATUS_OK : NT_STATUS_NOT_FOUND;
 }
 
-static void clu_null_parser(TDB_DATA key, TDB_DATA data, void *private_data)
+void clu_null_parser(TDB_DATA key, TDB_DATA data, void *private_data)
 {
+}
+
+/*
+ * Beside the opens are records of the replay cache, which may be the node's
+ * own.
+ */
+static NTSTATUS clu_parse(struct db_context *db,
+			  TDB_DATA key,
+			  void (*parser)(TDB_DATA key,
+					 TDB_DATA data,
+					 void *private_data),
+			  void *private_data)
+{
+	struct db_context *replay = clu_replay_of(db, key);
+
+	if (replay != NULL) {
+		return dbwrap_parse_record(replay, key, parser, private_data);
+	}
+	return clu_parse_record(db, key, parser, private_data);
+}
+
+static struct db_record *clu_fetch(struct db_context *db,
+				   TALLOC_CTX *mem_ctx,
+				   TDB_DATA key)
+{
+	struct db_context *replay = clu_replay_of(db, key);
+
+	if (replay != NULL) {
+		return clu_replay_fetch(db, replay, mem_ctx, key);
+	}
+	return clu_fetch_locked(db, mem_ctx, key);
 }
 
 static int clu_exists(struct db_context *db, TDB_DATA key)
 {
 	NTSTATUS status;
 
-	status = clu_parse_record(db, key, clu_null_parser, NULL);
+	status = clu_parse(db, key, clu_null_parser, NULL);
 	return NT_STATUS_IS_OK(status) ? 1 : 0;
 }
 
@@ -245,7 +276,9 @@ struct db_context *db_open_phstore_ctdb(TALLOC_CTX *mem_ctx,
 				    mode,
 				    DBWRAP_LOCK_ORDER_NONE,
 				    dbwrap_flags & ~not_for_base);
-	if (ctx->base == NULL) {
+	ok = ctx->base != NULL &&
+	     clu_replay_open(ctx, hash_size, tdb_flags, mode);
+	if (!ok) {
 		int err = errno;
 
 		TALLOC_FREE(db);
@@ -262,11 +295,11 @@ struct db_context *db_open_phstore_ctdb(TALLOC_CTX *mem_ctx,
 	db->flags = dbwrap_flags;
 	db->persistent = false;
 	db->name = dbwrap_name(ctx->base);
-	db->fetch_locked = clu_fetch_locked;
+	db->fetch_locked = clu_fetch;
 	db->traverse = clu_traverse;
 	db->traverse_read = clu_traverse_read;
 	db->traverse_per_rec_persistent_read = clu_traverse_store;
-	db->parse_record = clu_parse_record;
+	db->parse_record = clu_parse;
 	db->get_seqnum = clu_get_seqnum;
 	db->transaction_start = clu_transaction_deny;
 	db->transaction_start_nonblock = clu_transaction_deny_nonblock;

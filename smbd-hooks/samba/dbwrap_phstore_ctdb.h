@@ -94,7 +94,26 @@ struct db_record *clu_fetch_locked(struct db_context *db,
 
 void clu_restage(struct db_context *db, TDB_DATA key);
 
+/* dbwrap_phstore_replay.c */
+
+/* Arguments as the opens' database. True also if none is wanted. */
+bool clu_replay_open(struct db_phstore_ctx *ctx,
+		     int hash_size,
+		     int tdb_flags,
+		     mode_t mode);
+
+/* The node's database that has this key, NULL: it is ctdb's. */
+struct db_context *clu_replay_of(struct db_context *db, TDB_DATA key);
+
+struct db_record *clu_replay_fetch(struct db_context *db,
+				   struct db_context *replay,
+				   TALLOC_CTX *mem_ctx,
+				   TDB_DATA key);
+
 /* dbwrap_phstore_ctdb.c */
+
+void clu_null_parser(TDB_DATA key, TDB_DATA data, void *private_data);
+
 
 NTSTATUS clu_parse_record(struct db_context *db,
 			  TDB_DATA key,

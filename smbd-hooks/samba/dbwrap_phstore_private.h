@@ -57,6 +57,8 @@ struct db_phstore_ctx {
 	void (*restage)(struct db_context *db, TDB_DATA key);
 	/* in a cluster: opened to be read */
 	bool rdonly;
+	/* in a cluster: the node's replay cache, beside the opens. Or NULL */
+	struct db_context *replay;
 };
 
 /* A record's private data, but in a cluster */

@@ -17,6 +17,8 @@
 #include "lib/util/server_id.h"
 #include "lib/util/time_basic.h"
 #include "serverid.h"
+#include "messages.h"
+#include "global_contexts.h"
 #include "locking/share_mode_lock.h"
 #include "librpc/gen_ndr/open_files.h"
 #include "smbd/smbd.h"
@@ -182,15 +184,17 @@ struct phstore_open_created_state {
 	const struct GUID *create_guid;
 	DATA_BLOB needle;
 	uint32_t id;
+	bool in_use;
 };
 
 /* The id of a persistent open with these GUIDs, 0 if it is not one. */
 static uint32_t phstore_open_match(
-	const struct phstore_open_created_state *state,
+	struct phstore_open_created_state *state,
 	TDB_DATA key,
 	TDB_DATA value,
 	bool must_be_left)
 {
+	struct server_id me = messaging_server_id(global_messaging_context());
 	struct smbXsrv_open_global *global = NULL;
 	uint32_t id = 0;
 	NTSTATUS status;
@@ -205,8 +209,12 @@ static uint32_t phstore_open_match(
 	     GUID_equal(&global->create_guid, state->create_guid) &&
 	     GUID_equal(&global->client_guid, state->client_guid);
 	if (ok && must_be_left) {
-		ok = !phstore_open_is_served(global) &&
-		     !phstore_open_is_closed(global);
+		ok = !phstore_open_is_closed(global);
+	}
+	if (ok && must_be_left && phstore_open_is_served(global)) {
+		ok = false;
+		/* in use here: it was used, or its record would be here */
+		state->in_use = !server_id_equal(&global->server_id, &me);
 	}
 	if (ok) {
 		id = global->open_global_id;
@@ -254,7 +262,9 @@ static void phstore_open_created_parser(TDB_DATA key,
  */
 uint32_t phstore_open_created(struct db_context *db,
 			      const struct GUID *client_guid,
-			      const struct GUID *create_guid)
+			      const struct GUID *create_guid,
+			      bool search,
+			      bool *in_use)
 {
 	struct phstore_open_created_state state = {
 		.client_guid = client_guid,
@@ -282,6 +292,11 @@ uint32_t phstore_open_created(struct db_context *db,
 	if (!NT_STATUS_IS_OK(status)) {
 		state.id = 0;
 	}
+	if (state.id == 0 && search) {
+		/* all smbds of a node were killed, and the copies are there */
+		dbwrap_phstore_replay_search(
+			db, phstore_open_created_fn, &state);
+	}
 	if (state.id == 0) {
 		goto done;
 	}
@@ -296,6 +311,7 @@ uint32_t phstore_open_created(struct db_context *db,
 	}
 done:
 	TALLOC_FREE(frame);
+	*in_use = state.in_use;
 	return state.id;
 }
 
@@ -602,7 +618,27 @@ static void phstore_open_remove(uint32_t id)
 	(void)phstore_open_do_locked(id, phstore_open_remove_fn, NULL);
 }
 
-void phstore_open_child_gone(pid_t pid)
+static void phstore_open_orphan_fn(struct db_record *rec,
+				   TDB_DATA value,
+				   void *private_data)
+{
+	bool *is_orphan = private_data;
+	struct smbXsrv_open_global *global = phstore_open_parse(rec, value);
+
+	*is_orphan = global != NULL && phstore_open_outlives(global) &&
+		     !serverid_exists(&global->server_id);
+	TALLOC_FREE(global);
+}
+
+static bool phstore_open_is_orphan(uint32_t id)
+{
+	bool is_orphan = false;
+
+	(void)phstore_open_do_locked(id, phstore_open_orphan_fn, &is_orphan);
+	return is_orphan;
+}
+
+void phstore_open_child_gone(pid_t pid, bool unclean)
 {
 	static const struct dbwrap_phstore_gone_fns fns = {
 		.set_number = phstore_open_set_number,
@@ -612,6 +648,9 @@ void phstore_open_child_gone(pid_t pid)
 	};
 
 	dbwrap_phstore_child_gone(pid, &fns);
+	if (unclean) {
+		phstore_open_replay_orphans(phstore_open_is_orphan);
+	}
 }
 
 void phstore_open_locked(struct smbXsrv_open *op)

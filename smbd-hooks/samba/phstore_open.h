@@ -27,6 +27,7 @@ NTSTATUS phstore_open_do_locked(uint32_t id,
 					   TDB_DATA value,
 					   void *private_data),
 				void *private_data);
+void phstore_open_replay_orphans(bool (*is_orphan)(uint32_t id));
 
 /**
  * @brief When the server of a persistent open died.
@@ -65,14 +66,19 @@ bool phstore_open_expired(const struct smbXsrv_open_global *global);
 bool phstore_open_is_served(const struct smbXsrv_open_global *global);
 
 /**
- * @brief The persistent open a CREATE that is replayed has made, if the
- * server it was sent to is gone. Looks through the store.
+ * @brief The open that outlives its server, and that a CREATE that is replayed
+ * has made, if the server it was sent to is gone. Looks through the store.
+ *
+ * @param search	in a cluster also through what ctdb has on all nodes
+ * @param in_use	there is one, and another smbd serves it
  *
  * @return its id, 0: there is none
  */
 uint32_t phstore_open_created(struct db_context *db,
 			      const struct GUID *client_guid,
-			      const struct GUID *create_guid);
+			      const struct GUID *create_guid,
+			      bool search,
+			      bool *in_use);
 
 /**
  * @brief A LOCK or UNLOCK is tried. element: where its sequence number belongs
@@ -113,9 +119,9 @@ bool phstore_open_is_closed(const struct smbXsrv_open_global *global);
 
 /**
  * @brief smbd's parent: this child has ended, and was reaped. Puts right what
- * it was in the middle of.
+ * it was in the middle of. unclean: it was killed, or was no use.
  */
-void phstore_open_child_gone(pid_t pid);
+void phstore_open_child_gone(pid_t pid, bool unclean);
 
 /**
  * @brief smbd's parent tells the scavenger to remove a share mode entry whose
