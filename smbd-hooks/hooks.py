@@ -61,6 +61,7 @@ HOOKS = [
                           smbd/phstore_smbd.c
                           smbd/phstore_open.c
                           smbd/phstore_open_lease.c
+                          smbd/phstore_open_replay.c
                           smbd/phstore_lease_value.c
                           smbd/phstore_expire.c""",
          scope="block bld.SAMBA3_LIBRARY('smbd_base'"),
@@ -445,18 +446,22 @@ static void phstore_open_replay_left(struct smbXsrv_open *op)
 	key = smbXsrv_open_replay_cache_key(
 		&global->client_guid, &global->create_guid, &key_buf);
 	if (global->durable && phstore_open_outlives(global)) {
-		dbwrap_phstore_replay_give(smbXsrv_open_global_db_ctx, key);
+		dbwrap_phstore_replay_give(
+			smbXsrv_open_global_db_ctx,
+			key,
+			global->open_global_id);
 	}
 }
 
 """),
 
-    hook("replay-orphans", "source3/smbd/smbXsrv_open.c",
+    hook("replay-left-by", "source3/smbd/smbXsrv_open.c",
          "before", "NTSTATUS smbXsrv_open_cleanup(uint64_t persistent_id)",
          """
-void phstore_open_replay_orphans(bool (*is_orphan)(uint32_t id))
+void phstore_open_replay_left_by(pid_t pid)
 {
-	dbwrap_phstore_replay_give_all(smbXsrv_open_global_db_ctx, is_orphan);
+	dbwrap_phstore_replay_give_all(
+		smbXsrv_open_global_db_ctx, pid, phstore_open_is_orphan);
 }
 
 """),
@@ -467,10 +472,23 @@ void phstore_open_replay_orphans(bool (*is_orphan)(uint32_t id))
          "smbXsrv_open_global_db_ctx, key);",
          scope="function smbXsrv_replay_cleanup"),
 
-    hook("replay-take", "source3/smbd/smbXsrv_open.c",
+    hook("replay-find", "source3/smbd/smbXsrv_open.c",
          "before", "db_rec = dbwrap_fetch_locked(db, frame, key);", """
 	if (replay_operation) {
-		dbwrap_phstore_replay_take(db, key);
+		bool phstore_in_use = false;
+
+		phstore_id = phstore_open_replay_find(
+			db,
+			key,
+			&conn->client->global->client_guid,
+			&create_guid,
+			persistent_requested,
+			&phstore_in_use);
+		if (phstore_in_use) {
+			/* by who does not know that its client is gone */
+			TALLOC_FREE(frame);
+			return NT_STATUS_FILE_NOT_AVAILABLE;
+		}
 	}
 """, scope="function smb2srv_open_lookup_replay_cache"),
 
@@ -788,34 +806,20 @@ static void phstore_cleanupd_look(struct tevent_context *ev,
 
     hook("create-replay-key", "source3/smbd/smbXsrv_open.c",
          "after", "struct smbXsrv_open_replay_cache_key_buf key_buf;",
-         "	struct smbXsrv_open_global_key_buf phstore_key_buf;",
+         """
+	struct smbXsrv_open_global_key_buf phstore_key_buf;
+	uint32_t phstore_id = 0;
+""",
          scope="function smb2srv_open_lookup_replay_cache"),
 
     hook("create-replay", "source3/smbd/smbXsrv_open.c",
          "after", "val = dbwrap_record_get_value(db_rec);", """
-
-	if (replay_operation &&
-	    (persistent_requested || dbwrap_phstore_keeps()) &&
+	if (phstore_id != 0 &&
 	    (val.dsize == 0 ||
 	     (val.dsize == sizeof(uint32_t) && RIVAL(val.dptr, 0) == 0)))
 	{
-		bool phstore_in_use = false;
-
-		open_global_id = phstore_open_created(
-			db,
-			&conn->client->global->client_guid,
-			&create_guid,
-			persistent_requested,
-			&phstore_in_use);
-		if (phstore_in_use) {
-			/* by who does not know that its client is gone */
-			TALLOC_FREE(frame);
-			return NT_STATUS_FILE_NOT_AVAILABLE;
-		}
-		if (open_global_id != 0) {
-			val = smbXsrv_open_global_id_to_key(
-				open_global_id, &phstore_key_buf);
-		}
+		val = smbXsrv_open_global_id_to_key(
+			phstore_id, &phstore_key_buf);
 	}
 """, scope="function smb2srv_open_lookup_replay_cache"),
 

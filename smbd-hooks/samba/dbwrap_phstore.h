@@ -240,15 +240,20 @@ struct db_context *db_open_phstore_ctdb(TALLOC_CTX *mem_ctx,
  * may be locked.
  */
 
-/** @brief This smbd's client is gone, its handle is not: others may ask. */
-void dbwrap_phstore_replay_give(struct db_context *db, TDB_DATA key);
+/** @brief This smbd's client is gone, its open is not: others may ask. */
+void dbwrap_phstore_replay_give(struct db_context *db,
+				TDB_DATA key,
+				uint32_t open_id);
 
 /**
- * @brief A smbd was killed: the same for all opens that is_orphan() says have
- * none any more. It may lock the open.
+ * @brief This smbd was killed: the same for all of its opens that is_orphan()
+ * says are left, but not for more than a thousand. If the gate is closed they
+ * are given up.
  */
 void dbwrap_phstore_replay_give_all(struct db_context *db,
-				    bool (*is_orphan)(uint32_t id));
+				    pid_t pid,
+				    bool (*is_orphan)(struct db_context *db,
+						      uint32_t open_id));
 
 /** @brief A CREATE was sent again: what another node gave is looked for. */
 void dbwrap_phstore_replay_take(struct db_context *db, TDB_DATA key);
@@ -259,9 +264,8 @@ void dbwrap_phstore_replay_forget(struct db_context *db, TDB_DATA key);
 /**
  * @brief Call fn for each record that ctdb has of db on any node.
  *
- * What may be older than the store is not compared with it. Once a second on
- * each node, otherwise fn is not called. Records of the replay cache may be
- * locked.
+ * What may be older than the store is not compared with it. Not always: one
+ * smbd of a node at a time, and not soon after the last one.
  */
 void dbwrap_phstore_replay_search(
 	struct db_context *db,

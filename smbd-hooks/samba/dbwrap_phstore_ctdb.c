@@ -149,7 +149,7 @@ static NTSTATUS clu_parse(struct db_context *db,
 	struct db_context *replay = clu_replay_of(db, key);
 
 	if (replay != NULL) {
-		return dbwrap_parse_record(replay, key, parser, private_data);
+		return clu_replay_parse(replay, key, parser, private_data);
 	}
 	return clu_parse_record(db, key, parser, private_data);
 }

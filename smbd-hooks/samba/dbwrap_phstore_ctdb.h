@@ -109,6 +109,12 @@ struct db_record *clu_replay_fetch(struct db_context *db,
 				   struct db_context *replay,
 				   TALLOC_CTX *mem_ctx,
 				   TDB_DATA key);
+NTSTATUS clu_replay_parse(struct db_context *replay,
+			  TDB_DATA key,
+			  void (*parser)(TDB_DATA key,
+					 TDB_DATA data,
+					 void *private_data),
+			  void *private_data);
 
 /* dbwrap_phstore_ctdb.c */
 

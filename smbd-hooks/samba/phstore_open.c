@@ -17,8 +17,6 @@
 #include "lib/util/server_id.h"
 #include "lib/util/time_basic.h"
 #include "serverid.h"
-#include "messages.h"
-#include "global_contexts.h"
 #include "locking/share_mode_lock.h"
 #include "librpc/gen_ndr/open_files.h"
 #include "smbd/smbd.h"
@@ -26,11 +24,8 @@
 #include "smbd/smbXsrv_open.h"
 #include "dbwrap/dbwrap.h"
 #include "lib/dbwrap/dbwrap_phstore.h"
-#include "librpc/gen_ndr/ndr_misc.h"
 #include "librpc/gen_ndr/ndr_smbXsrv.h"
 #include "smbd/phstore_open.h"
-
-#define PHSTORE_GUID_LEN 16
 
 bool phstore_open_is_kept(const struct smbXsrv_open_global *global)
 {
@@ -177,142 +172,6 @@ NTTIME phstore_open_crashed(uint32_t open_global_id, struct file_id file_id)
 	 */
 	share_mode_wakeup_waiters(file_id);
 	return when;
-}
-
-struct phstore_open_created_state {
-	const struct GUID *client_guid;
-	const struct GUID *create_guid;
-	DATA_BLOB needle;
-	uint32_t id;
-	bool in_use;
-};
-
-/* The id of a persistent open with these GUIDs, 0 if it is not one. */
-static uint32_t phstore_open_match(
-	struct phstore_open_created_state *state,
-	TDB_DATA key,
-	TDB_DATA value,
-	bool must_be_left)
-{
-	struct server_id me = messaging_server_id(global_messaging_context());
-	struct smbXsrv_open_global *global = NULL;
-	uint32_t id = 0;
-	NTSTATUS status;
-	bool ok;
-
-	status = smbXsrv_open_global_parse_record(
-		talloc_tos(), key, value, &global);
-	if (!NT_STATUS_IS_OK(status)) {
-		return 0;
-	}
-	ok = phstore_open_outlives(global) &&
-	     GUID_equal(&global->create_guid, state->create_guid) &&
-	     GUID_equal(&global->client_guid, state->client_guid);
-	if (ok && must_be_left) {
-		ok = !phstore_open_is_closed(global);
-	}
-	if (ok && must_be_left && phstore_open_is_served(global)) {
-		ok = false;
-		/* in use here: it was used, or its record would be here */
-		state->in_use = !server_id_equal(&global->server_id, &me);
-	}
-	if (ok) {
-		id = global->open_global_id;
-	}
-	TALLOC_FREE(global);
-	return id;
-}
-
-static int phstore_open_created_fn(struct db_record *rec, void *private_data)
-{
-	struct phstore_open_created_state *state = private_data;
-	TDB_DATA key = dbwrap_record_get_key(rec);
-	TDB_DATA value = dbwrap_record_get_value(rec);
-	const void *found = NULL;
-	uint32_t id;
-
-	found = memmem(value.dptr,
-		       value.dsize,
-		       state->needle.data,
-		       state->needle.length);
-	if (found == NULL || key.dsize != sizeof(uint32_t)) {
-		return 0;
-	}
-	id = phstore_open_match(state, key, value, false);
-	if (id != 0) {
-		state->id = id;
-	}
-	return 0;
-}
-
-static void phstore_open_created_parser(TDB_DATA key,
-					TDB_DATA value,
-					void *private_data)
-{
-	struct phstore_open_created_state *state = private_data;
-
-	state->id = phstore_open_match(state, key, value, true);
-}
-
-/*
- * The replay cache is in the volatile database only: storing it as well
- * would cost every open and its first use a change, for a question that is
- * asked after a crash. So the opens are looked through instead. The caller
- * holds the record of the replay cache: no other is locked here.
- */
-uint32_t phstore_open_created(struct db_context *db,
-			      const struct GUID *client_guid,
-			      const struct GUID *create_guid,
-			      bool search,
-			      bool *in_use)
-{
-	struct phstore_open_created_state state = {
-		.client_guid = client_guid,
-		.create_guid = create_guid,
-	};
-	TALLOC_CTX *frame = talloc_stackframe();
-	uint8_t keybuf[sizeof(uint32_t)];
-	TDB_DATA key = { .dptr = keybuf, .dsize = sizeof(keybuf) };
-	enum ndr_err_code ndr_err;
-	NTSTATUS status;
-	int count = 0;
-
-	ndr_err = ndr_push_struct_blob(
-		&state.needle,
-		frame,
-		create_guid,
-		(ndr_push_flags_fn_t)ndr_push_GUID);
-	if (!NDR_ERR_CODE_IS_SUCCESS(ndr_err) ||
-	    state.needle.length != PHSTORE_GUID_LEN)
-	{
-		goto done;
-	}
-	status = dbwrap_traverse_per_rec_persistent_read(
-		db, phstore_open_created_fn, &state, &count);
-	if (!NT_STATUS_IS_OK(status)) {
-		state.id = 0;
-	}
-	if (state.id == 0 && search) {
-		/* all smbds of a node were killed, and the copies are there */
-		dbwrap_phstore_replay_search(
-			db, phstore_open_created_fn, &state);
-	}
-	if (state.id == 0) {
-		goto done;
-	}
-
-	/* who serves it now is in the volatile database */
-	RSIVAL(keybuf, 0, state.id);
-	state.id = 0;
-	status = dbwrap_parse_record(
-		db, key, phstore_open_created_parser, &state);
-	if (!NT_STATUS_IS_OK(status)) {
-		state.id = 0;
-	}
-done:
-	TALLOC_FREE(frame);
-	*in_use = state.in_use;
-	return state.id;
 }
 
 void phstore_open_create_begin(const struct files_struct *fsp, bool keep)
@@ -618,26 +477,6 @@ static void phstore_open_remove(uint32_t id)
 	(void)phstore_open_do_locked(id, phstore_open_remove_fn, NULL);
 }
 
-static void phstore_open_orphan_fn(struct db_record *rec,
-				   TDB_DATA value,
-				   void *private_data)
-{
-	bool *is_orphan = private_data;
-	struct smbXsrv_open_global *global = phstore_open_parse(rec, value);
-
-	*is_orphan = global != NULL && phstore_open_outlives(global) &&
-		     !serverid_exists(&global->server_id);
-	TALLOC_FREE(global);
-}
-
-static bool phstore_open_is_orphan(uint32_t id)
-{
-	bool is_orphan = false;
-
-	(void)phstore_open_do_locked(id, phstore_open_orphan_fn, &is_orphan);
-	return is_orphan;
-}
-
 void phstore_open_child_gone(pid_t pid, bool unclean)
 {
 	static const struct dbwrap_phstore_gone_fns fns = {
@@ -649,7 +488,7 @@ void phstore_open_child_gone(pid_t pid, bool unclean)
 
 	dbwrap_phstore_child_gone(pid, &fns);
 	if (unclean) {
-		phstore_open_replay_orphans(phstore_open_is_orphan);
+		phstore_open_replay_left_by(pid);
 	}
 }
 

@@ -27,7 +27,7 @@ NTSTATUS phstore_open_do_locked(uint32_t id,
 					   TDB_DATA value,
 					   void *private_data),
 				void *private_data);
-void phstore_open_replay_orphans(bool (*is_orphan)(uint32_t id));
+void phstore_open_replay_left_by(pid_t pid);
 
 /**
  * @brief When the server of a persistent open died.
@@ -67,18 +67,26 @@ bool phstore_open_is_served(const struct smbXsrv_open_global *global);
 
 /**
  * @brief The open that outlives its server, and that a CREATE that is replayed
- * has made, if the server it was sent to is gone. Looks through the store.
+ * has made, if the server it was sent to is gone. Looks through the store, and
+ * for a persistent one in a cluster through what ctdb has on all nodes.
  *
- * @param search	in a cluster also through what ctdb has on all nodes
+ * Called before the record of the replay cache is locked. Brings that here in a
+ * cluster, and removes it if there is no such open.
+ *
+ * @param key		of that record
  * @param in_use	there is one, and another smbd serves it
  *
- * @return its id, 0: there is none
+ * @return its id, 0: there is none, or the replay cache knows it
  */
-uint32_t phstore_open_created(struct db_context *db,
-			      const struct GUID *client_guid,
-			      const struct GUID *create_guid,
-			      bool search,
-			      bool *in_use);
+uint32_t phstore_open_replay_find(struct db_context *db,
+				  TDB_DATA key,
+				  const struct GUID *client_guid,
+				  const struct GUID *create_guid,
+				  bool is_persistent,
+				  bool *in_use);
+
+/** @brief Does it outlive its server, which is gone? */
+bool phstore_open_is_orphan(struct db_context *db, uint32_t id);
 
 /**
  * @brief A LOCK or UNLOCK is tried. element: where its sequence number belongs
@@ -119,7 +127,7 @@ bool phstore_open_is_closed(const struct smbXsrv_open_global *global);
 
 /**
  * @brief smbd's parent: this child has ended, and was reaped. Puts right what
- * it was in the middle of. unclean: it was killed, or was no use.
+ * it was in the middle of. unclean: it was killed, or of no use.
  */
 void phstore_open_child_gone(pid_t pid, bool unclean);
 
