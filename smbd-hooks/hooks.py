@@ -440,17 +440,15 @@ static void phstore_open_replay_left(struct smbXsrv_open *op)
 	struct smbXsrv_open_replay_cache_key_buf key_buf;
 	TDB_DATA key;
 
-	if (GUID_all_zero(&global->create_guid)) {
+	if (!global->durable || !phstore_open_outlives(global) ||
+	    GUID_all_zero(&global->create_guid))
+	{
 		return;
 	}
 	key = smbXsrv_open_replay_cache_key(
 		&global->client_guid, &global->create_guid, &key_buf);
-	if (global->durable && phstore_open_outlives(global)) {
-		dbwrap_phstore_replay_give(
-			smbXsrv_open_global_db_ctx,
-			key,
-			global->open_global_id);
-	}
+	dbwrap_phstore_replay_give(
+		smbXsrv_open_global_db_ctx, key, global->open_global_id);
 }
 
 """),

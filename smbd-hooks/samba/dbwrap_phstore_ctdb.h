@@ -120,7 +120,6 @@ NTSTATUS clu_replay_parse(struct db_context *replay,
 
 void clu_null_parser(TDB_DATA key, TDB_DATA data, void *private_data);
 
-
 NTSTATUS clu_parse_record(struct db_context *db,
 			  TDB_DATA key,
 			  void (*parser)(TDB_DATA key,

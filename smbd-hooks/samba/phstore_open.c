@@ -108,12 +108,9 @@ bool phstore_open_expired(const struct smbXsrv_open_global *global)
 	return passed >= (int64_t)global->durable_timeout_msec * 1000;
 }
 
-/* NULL: there is none, or it is not understood. To be freed. */
-static struct smbXsrv_open_global *phstore_open_parse(struct db_record *rec,
-						      TDB_DATA value)
+struct smbXsrv_open_global *phstore_open_parse(TDB_DATA key, TDB_DATA value)
 {
 	struct smbXsrv_open_global *global = NULL;
-	TDB_DATA key = dbwrap_record_get_key(rec);
 	NTSTATUS status;
 
 	if (value.dsize == 0) {
@@ -134,7 +131,7 @@ static void phstore_open_crashed_fn(struct db_record *rec,
 	NTSTATUS status;
 	bool lives;
 
-	global = phstore_open_parse(rec, value);
+	global = phstore_open_parse(dbwrap_record_get_key(rec), value);
 	if (global == NULL) {
 		return;
 	}
@@ -376,7 +373,7 @@ static void phstore_open_set_number_fn(struct db_record *rec,
 	NTSTATUS status;
 	bool lives;
 
-	global = phstore_open_parse(rec, value);
+	global = phstore_open_parse(dbwrap_record_get_key(rec), value);
 	if (global == NULL) {
 		return;
 	}
@@ -456,7 +453,7 @@ static void phstore_open_remove_fn(struct db_record *rec,
 	NTSTATUS status = NT_STATUS_OK;
 	bool lives;
 
-	global = phstore_open_parse(rec, value);
+	global = phstore_open_parse(dbwrap_record_get_key(rec), value);
 	if (global == NULL) {
 		return;
 	}

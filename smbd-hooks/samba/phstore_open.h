@@ -85,6 +85,9 @@ uint32_t phstore_open_replay_find(struct db_context *db,
 				  bool is_persistent,
 				  bool *in_use);
 
+/** @brief An open's record. NULL: none, or not understood. To be freed. */
+struct smbXsrv_open_global *phstore_open_parse(TDB_DATA key, TDB_DATA value);
+
 /** @brief Does it outlive its server, which is gone? */
 bool phstore_open_is_orphan(struct db_context *db, uint32_t id);
 

@@ -34,7 +34,15 @@ struct phstore_open_created_state {
 	bool in_use;
 };
 
-/* The id of a persistent open with these GUIDs, 0 if it is not one. */
+static bool phstore_open_has_guids(
+	const struct smbXsrv_open_global *global,
+	const struct phstore_open_created_state *state)
+{
+	return GUID_equal(&global->create_guid, state->create_guid) &&
+	       GUID_equal(&global->client_guid, state->client_guid);
+}
+
+/* The id of an open that outlives, with these GUIDs; 0 if it is not one. */
 static uint32_t phstore_open_match(
 	struct phstore_open_created_state *state,
 	TDB_DATA key,
@@ -42,19 +50,15 @@ static uint32_t phstore_open_match(
 	bool must_be_left)
 {
 	struct server_id me = messaging_server_id(global_messaging_context());
-	struct smbXsrv_open_global *global = NULL;
+	struct smbXsrv_open_global *global = phstore_open_parse(key, value);
 	uint32_t id = 0;
-	NTSTATUS status;
 	bool ok;
 
-	status = smbXsrv_open_global_parse_record(
-		talloc_tos(), key, value, &global);
-	if (!NT_STATUS_IS_OK(status)) {
+	if (global == NULL) {
 		return 0;
 	}
 	ok = phstore_open_outlives(global) &&
-	     GUID_equal(&global->create_guid, state->create_guid) &&
-	     GUID_equal(&global->client_guid, state->client_guid);
+	     phstore_open_has_guids(global, state);
 	if (ok && must_be_left) {
 		ok = !phstore_open_is_closed(global);
 	}
@@ -170,17 +174,9 @@ static void phstore_open_is_that_parser(TDB_DATA key,
 					void *private_data)
 {
 	struct phstore_open_created_state *state = private_data;
-	struct smbXsrv_open_global *global = NULL;
-	NTSTATUS status;
+	struct smbXsrv_open_global *global = phstore_open_parse(key, value);
 
-	status = smbXsrv_open_global_parse_record(
-		talloc_tos(), key, value, &global);
-	if (!NT_STATUS_IS_OK(status)) {
-		return;
-	}
-	if (GUID_equal(&global->create_guid, state->create_guid) &&
-	    GUID_equal(&global->client_guid, state->client_guid))
-	{
+	if (global != NULL && phstore_open_has_guids(global, state)) {
 		state->id = global->open_global_id;
 	}
 	TALLOC_FREE(global);
@@ -235,15 +231,9 @@ static void phstore_open_orphan_parser(TDB_DATA key,
 				       void *private_data)
 {
 	bool *is_orphan = private_data;
-	struct smbXsrv_open_global *global = NULL;
-	NTSTATUS status;
+	struct smbXsrv_open_global *global = phstore_open_parse(key, value);
 
-	status = smbXsrv_open_global_parse_record(
-		talloc_tos(), key, value, &global);
-	if (!NT_STATUS_IS_OK(status)) {
-		return;
-	}
-	*is_orphan = phstore_open_outlives(global) &&
+	*is_orphan = global != NULL && phstore_open_outlives(global) &&
 		     !serverid_exists(&global->server_id);
 	TALLOC_FREE(global);
 }
