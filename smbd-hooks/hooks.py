@@ -340,6 +340,42 @@ static bool phstore_lock_owner_exists(const struct server_id *pid)
 		}
 """, scope="function smbXsrv_open_global_allocate"),
 
+    # A node comes back from a cut: its smbds still have handles that were taken
+    # up elsewhere, or closed, meanwhile
+    hook("open-ours-idl", "source3/librpc/idl/smbXsrv.idl",
+         "after", "hyper					pre_request_count;",
+         "		hyper					phstore_epoch;"),
+
+    hook("open-ours-create", "source3/smbd/smbXsrv_open.c",
+         "before", "op->session = session;",
+         "	op->phstore_epoch = dbwrap_phstore_epoch();",
+         scope="function smbXsrv_open_create"),
+
+    hook("open-ours-state", "source3/smbd/smbXsrv_open.c",
+         "after", "struct smbXsrv_open_update_state {",
+         "	struct smbXsrv_open *phstore_op;"),
+
+    hook("open-ours-op", "source3/smbd/smbXsrv_open.c",
+         "before", "status = dbwrap_do_locked(",
+         "	state.phstore_op = op;",
+         scope="function smbXsrv_open_update"),
+
+    hook("open-ours-update", "source3/smbd/smbXsrv_open.c",
+         "before", "state->status = smbXsrv_open_global_store(", """
+	if (!phstore_open_is_ours(state->phstore_op, key, oldval)) {
+		state->status = NT_STATUS_FILE_CLOSED;
+		return;
+	}
+""", scope="function smbXsrv_open_update_fn"),
+
+    hook("open-ours-close", "source3/smbd/smbXsrv_open.c",
+         "before", "if (global->durable) {", """
+	if (!phstore_open_is_ours(state->op, key, oldval)) {
+		state->status = NT_STATUS_OK;
+		return;
+	}
+""", scope="function smbXsrv_open_close_fn"),
+
     hook("open-closed", "source3/smbd/smbXsrv_open.c",
          "before", "if (!global->durable) {", """
 	if (phstore_open_is_closed(global)) {

@@ -17,6 +17,8 @@
 #include "lib/util/server_id.h"
 #include "lib/util/time_basic.h"
 #include "serverid.h"
+#include "messages.h"
+#include "lib/global_contexts.h"
 #include "locking/share_mode_lock.h"
 #include "librpc/gen_ndr/open_files.h"
 #include "smbd/smbd.h"
@@ -121,6 +123,71 @@ struct smbXsrv_open_global *phstore_open_parse(TDB_DATA key, TDB_DATA value)
 	return NT_STATUS_IS_OK(status) ? global : NULL;
 }
 
+bool phstore_open_is_ours(struct smbXsrv_open *op,
+			  TDB_DATA key,
+			  TDB_DATA value)
+{
+	struct server_id self = messaging_server_id(global_messaging_context());
+	uint64_t epoch = dbwrap_phstore_epoch();
+	struct smbXsrv_open_global *global = NULL;
+	bool is_ours;
+
+	if (!lp_clustering() || (epoch != 0 && op->phstore_epoch == epoch)) {
+		return true;
+	}
+	if (value.dsize == 0) {
+		/* else it may have been on this node only, and is lost */
+		return !phstore_open_outlives(op->global);
+	}
+	global = phstore_open_parse(key, value);
+	is_ours = global != NULL &&
+		  server_id_equal(&global->server_id, &self);
+	TALLOC_FREE(global);
+	if (is_ours) {
+		op->phstore_epoch = epoch;
+	} else {
+		DBG_NOTICE("phstore: open %08"PRIx32" is not this smbd's any "
+			   "more\n", op->global->open_global_id);
+	}
+	return is_ours;
+}
+
+struct phstore_open_ours {
+	struct smbXsrv_open *op;
+	bool is_ours;
+};
+
+static void phstore_open_ours_fn(struct db_record *rec,
+				 TDB_DATA value,
+				 void *private_data)
+{
+	struct phstore_open_ours *look = private_data;
+
+	look->is_ours = phstore_open_is_ours(
+		look->op, dbwrap_record_get_key(rec), value);
+}
+
+NTSTATUS phstore_open_check_ours(struct smbXsrv_open *op)
+{
+	struct phstore_open_ours look = { .op = op };
+	uint64_t epoch;
+	NTSTATUS status;
+
+	if (!lp_clustering()) {
+		return NT_STATUS_OK;
+	}
+	epoch = dbwrap_phstore_epoch();
+	if (epoch != 0 && op->phstore_epoch == epoch) {
+		return NT_STATUS_OK;
+	}
+	status = phstore_open_do_locked(
+		op->global->open_global_id, phstore_open_ours_fn, &look);
+	if (!NT_STATUS_IS_OK(status)) {
+		return status;
+	}
+	return look.is_ours ? NT_STATUS_OK : NT_STATUS_FILE_CLOSED;
+}
+
 static void phstore_open_crashed_fn(struct db_record *rec,
 				    TDB_DATA value,
 				    void *private_data)
@@ -195,7 +262,12 @@ static NTSTATUS phstore_open_numbered(
 	uint8_t *element = &op->global->lock_sequence_array[number->bucket];
 	uint8_t was = *element;
 	NTSTATUS status;
+	bool is_ours;
 
+	is_ours = phstore_open_is_ours(op, dbwrap_record_get_key(rec), old);
+	if (!is_ours) {
+		return NT_STATUS_FILE_CLOSED;
+	}
 	*element = number->value;
 	status = phstore_open_store(rec, old, op->global);
 	*element = was;
@@ -261,10 +333,16 @@ static NTSTATUS phstore_open_closed(struct db_record *rec,
 				    TDB_DATA old,
 				    const struct dbwrap_phstore_number *number)
 {
-	struct smbXsrv_open_global *global = number->private_data;
+	struct smbXsrv_open *op = number->private_data;
+	struct smbXsrv_open_global *global = op->global;
 	struct smbXsrv_open_global was = *global;
 	NTSTATUS status;
+	bool is_ours;
 
+	is_ours = phstore_open_is_ours(op, dbwrap_record_get_key(rec), old);
+	if (!is_ours) {
+		return NT_STATUS_FILE_CLOSED;
+	}
 	global->durable = phstore_open_closing.durable;
 	global->persistent = phstore_open_closing.persistent;
 	phstore_open_set_closed(global);
@@ -280,7 +358,8 @@ static NTSTATUS phstore_open_closed(struct db_record *rec,
  * is one that was not used for long, or never. So an id of this client's that
  * was closed is used again. No request for the closed handle reaches the new
  * one: it names another volatile id, or when it reconnects another create
- * GUID.
+ * GUID. And a smbd that still has the closed handle, as it was cut off, finds
+ * that the record is not its own: phstore_open_is_ours().
  */
 #define PHSTORE_OPEN_IDS 32
 
@@ -330,7 +409,7 @@ void phstore_open_close_begin(struct files_struct *fsp)
 		.bucket = PHSTORE_NUMBER_CLOSED,
 		.is_persistent = phstore_open_closing.persistent,
 		.store = phstore_open_closed,
-		.private_data = op->global,
+		.private_data = op,
 	};
 	dbwrap_phstore_number_begin(&number);
 	dbwrap_phstore_number_granted();

@@ -88,6 +88,21 @@ uint32_t phstore_open_replay_find(struct db_context *db,
 /** @brief An open's record. NULL: none, or not understood. To be freed. */
 struct smbXsrv_open_global *phstore_open_parse(TDB_DATA key, TDB_DATA value);
 
+/**
+ * @brief Is the stored record this smbd's own, with which it serves op?
+ *
+ * A node that was cut off may come back with smbds that live, and with handles
+ * that were taken up elsewhere meanwhile, or closed, or whose id is another's.
+ * No other node takes anything from this one within an epoch it is a member of:
+ * the record is only looked at when there was a new one. Call with it locked.
+ */
+bool phstore_open_is_ours(struct smbXsrv_open *op,
+			  TDB_DATA key,
+			  TDB_DATA value);
+
+/** @brief The same of its stored record, before a request changes the file. */
+NTSTATUS phstore_open_check_ours(struct smbXsrv_open *op);
+
 /** @brief Does it outlive its server, which is gone? */
 bool phstore_open_is_orphan(struct db_context *db, uint32_t id);
 

@@ -192,12 +192,16 @@ NTSTATUS phstore_smb2_admit(struct smbd_smb2_request *req)
 		if (!NT_STATUS_IS_OK(status)) {
 			phstore_open_unkeep(fsp->op);
 		}
-		return NT_STATUS_OK;
+		return phstore_open_check_ours(fsp->op);
 	}
 	if (!fsp->op->global->persistent) {
 		return NT_STATUS_OK;
 	}
-	return phstore_smb2_admit_open();
+	status = phstore_smb2_admit_open();
+	if (!NT_STATUS_IS_OK(status)) {
+		return status;
+	}
+	return phstore_open_check_ours(fsp->op);
 }
 
 void phstore_smb2_answered(struct smbd_smb2_request *req)
