@@ -3,7 +3,7 @@
 #
 # SPDX-License-Identifier: LGPL-3.0-or-later
 
-.PHONY: all samba samba-dir demo run stop cluster cluster-stop \
+.PHONY: all samba samba-dir demo run stop sim cluster cluster-stop \
 	cluster-demo ceph ceph-stop test bench bench-cluster bench-ceph \
 	bench-page bench-report tidy clean help
 .DEFAULT_GOAL := all
@@ -53,6 +53,14 @@ test:
 	@scripts/setup build test
 	@tests/run $(SETS)
 
+# seeds nobody has tried, some ten minutes; FROM= and SEEDS= choose others
+sim: SEEDS ?= 200000
+sim: FROM ?= $$(date +%s)000000
+sim:
+	@scripts/setup build test
+	@tests/sim/run --seeds "$(SEEDS)" --from "$(FROM)"
+	@tests/model/run --long
+
 # optional: what is missing is said in the report
 bench-peers:
 	@scripts/setup bench || true
@@ -98,6 +106,7 @@ help:
 	@echo 'make ceph       a small Ceph cluster on loopback, for the backend rados'
 	@echo 'make ceph-stop  end it'
 	@echo 'make test       every test (SETS="unit crash fuzz smb torture")'
+	@echo 'make sim        simulated clusters, many more of them, and a larger model'
 	@echo 'make bench      benchmarks against upstream'"'"'s own storage'
 	@echo 'make bench-ceph benchmarks of the backend rados, and of CephFS, on such a cluster'
 	@echo 'make bench-cluster  the same in clusters of 3, 5 and 8 nodes'

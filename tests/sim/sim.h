@@ -8,6 +8,7 @@
  * randomness comes from the seed, nothing from the machine.
  *
  * sim_world.c    network, disks, nodes, what may happen to them
+ * sim_smbd.c     who waits for what was written, as with phstored
  * sim_oracle.c   what clients were promised, and whether it holds
  * sim_main.c     a run of one seed, of many, of the seeded faults
  * sim_load.c     a cluster at work, in virtual time
@@ -33,6 +34,7 @@ struct sim_copy {
 
 struct sim_disk {
 	struct sim_copy copy[SIM_KEYS];
+	uint64_t no;			/* of the snapshot it has */
 	struct repl_meta meta;
 };
 
@@ -45,6 +47,18 @@ struct sim_node {
 	struct sim_copy mem[SIM_KEYS];	/* what the node sees */
 	struct sim_copy syncing[SIM_KEYS];
 	uint64_t sync_done;		/* time; 0: none running */
+	uint64_t sync_no;		/* of snapshots: which is newer */
+	uint64_t sync_pos;		/* what it makes durable here */
+	/* seeds with sim.beside: smbd's own sync, beside the core's */
+	struct sim_copy own_syncing[SIM_KEYS];
+	uint64_t own_sync_done;
+	uint64_t own_sync_no;
+	uint64_t own_sync_pos;
+	uint64_t own_head;		/* last position written */
+	uint64_t own_disk;		/* synced up to there */
+	uint64_t reached;		/* what the core said */
+	bool unflushed;
+	uint64_t num_syncs;
 	bool turn;			/* the core has more to do */
 	uint64_t slow_until;		/* its disk is slow */
 	uint64_t next_tick;
@@ -85,6 +99,8 @@ struct sim {
 	unsigned int max_delay;
 	unsigned int trouble;		/* one in so many steps */
 	bool harsh;			/* power is lost again and again */
+	uint8_t zone[SIM_NODES];	/* every fourth seed: two in each */
+	bool beside;			/* repl_config.beside, as phstored */
 	bool calm;			/* nothing bad happens any more */
 	unsigned int num_lost;
 	uint64_t generation;		/* CTDB's newest */
@@ -130,6 +146,15 @@ void sim_step(struct sim *s);
 void sim_heal(struct sim *s);
 void sim_end(struct sim *s);
 bool sim_quiet(struct sim *s);
+bool sim_force(struct sim *s);
+
+/* sim_smbd.c */
+uint64_t sim_sync_end(struct sim *s, const struct sim_node *nd);
+void sim_synced(struct sim_node *nd, uint64_t no, uint64_t pos,
+		const struct sim_copy *copy);
+void sim_smbd_acks(struct sim *s, uint8_t i);
+void sim_smbd_step(struct sim *s, uint8_t i);
+void sim_wrote(struct sim *s, uint8_t node, uint64_t pos);
 
 /* sim_oracle.c */
 void oracle_write(struct sim *s, uint8_t node);

@@ -29,6 +29,26 @@ static bool live(const struct sim_copy *c)
 	return c->there && !c->deleted;
 }
 
+/* Its copies go to another zone, if a member is in one. */
+static void look_at_zones(struct sim *s, uint8_t node)
+{
+	uint8_t zone = s->zone[node];
+	struct repl_status st;
+	uint64_t same = 0;
+	unsigned int i;
+
+	repl_get_status(s->node[node].core, &st);
+	for (i = 0; i < s->n; i++) {
+		same |= s->zone[i] == zone ? 1ULL << i : 0;
+	}
+	if (zone != 0 && (st.meta.members & ~same) != 0 &&
+	    (st.successors & ~same) == 0)
+	{
+		sim_fail(s, "zones", "n%u has its copies on %llx", node,
+			 (unsigned long long)st.successors);
+	}
+}
+
 void oracle_write(struct sim *s, uint8_t node)
 {
 	struct sim_node *nd = &s->node[node];
@@ -83,6 +103,7 @@ void oracle_write(struct sim *s, uint8_t node)
 		return;
 	}
 	s->num_writes_total++;
+	look_at_zones(s, node);
 	for (i = 0; i < w.num; i++) {
 		sim_trace(s, "n%u writes k%u v%llu (%llu,%llu)%s%s", node,
 			  w.key[i], (unsigned long long)w.value[i],
@@ -102,6 +123,7 @@ void oracle_write(struct sim *s, uint8_t node)
 	}
 	s->writes = realloc(s->writes, (s->num_writes + 1) * sizeof(w));
 	s->writes[s->num_writes++] = w;
+	sim_wrote(s, node, w.pos);
 	if (s->early[node] >= w.pos && s->early_life[node] == nd->life) {
 		oracle_reached(s, node, w.pos);
 	}

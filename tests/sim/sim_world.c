@@ -257,10 +257,9 @@ static void op_sync(void *p)
 		return;
 	}
 	memcpy(nd->syncing, nd->mem, sizeof(nd->mem));
-	nd->sync_done = s->now + 1 + sim_random(s, 6);
-	if (nd->slow_until > s->now) {
-		nd->sync_done += sim_random(s, 300);
-	}
+	nd->sync_no = ++nd->num_syncs;
+	nd->sync_pos = nd->own_head;
+	nd->sync_done = sim_sync_end(s, nd);
 }
 
 static void op_reached(void *p, enum phstore_class durability, uint64_t pos)
@@ -271,7 +270,12 @@ static void op_reached(void *p, enum phstore_class durability, uint64_t pos)
 	if (nd != NULL && durability == PHSTORE_CLASS_SYNC) {
 		sim_trace(h->sim, "n%u acks up to %llu", h->node,
 			  (unsigned long long)pos);
-		oracle_reached(h->sim, h->node, pos);
+		nd->reached = pos;
+		if (!h->sim->beside) {
+			oracle_reached(h->sim, h->node, pos);
+			return;
+		}
+		sim_smbd_acks(h->sim, h->node);
 	}
 }
 
@@ -350,6 +354,7 @@ static void start(struct sim *s, uint8_t i)
 		.copies = s->k,
 		.cluster = 7,
 		.lazy = (s->seed & 3) == 3,
+		.beside = s->beside,
 		.sweep_ticks = 10,
 		.sweep_piece = 1,
 		.ops = &ops,
@@ -359,6 +364,7 @@ static void start(struct sim *s, uint8_t i)
 	if (nd->up || nd->lost) {
 		return;
 	}
+	memcpy(conf.zone, s->zone, sizeof(s->zone));
 	if (nd->core != NULL) {
 		/* died inside a callback, in this very step */
 		stop(s, i);
@@ -371,6 +377,11 @@ static void start(struct sim *s, uint8_t i)
 	nd->view = 0;
 	nd->told_at = 0;
 	nd->sync_done = 0;
+	nd->own_sync_done = 0;
+	nd->own_head = 0;
+	nd->own_disk = 0;
+	nd->reached = 0;
+	nd->unflushed = false;
 	nd->turn = false;
 	nd->next_tick = s->now + 1;
 	nd->tick_len = 10;
@@ -397,7 +408,9 @@ static void stop(struct sim *s, uint8_t i)
 
 		if (coin == 0) {
 			nd->disk.copy[k] = nd->mem[k];
-		} else if (coin == 1 && nd->sync_done != 0) {
+		} else if (coin == 1 && nd->sync_done != 0 &&
+			   nd->sync_no > nd->disk.no)
+		{
 			nd->disk.copy[k] = nd->syncing[k];
 		}
 		nd->mem[k] = nd->disk.copy[k];
@@ -579,9 +592,14 @@ void sim_step(struct sim *s)
 		}
 		if (nd->up && nd->sync_done != 0 && nd->sync_done <= s->now) {
 			nd->sync_done = 0;
-			memcpy(nd->disk.copy, nd->syncing,
-			       sizeof(nd->syncing));
+			sim_synced(nd, nd->sync_no, nd->sync_pos, nd->syncing);
+			if (s->beside) {
+				sim_smbd_acks(s, i);
+			}
 			repl_synced(nd->core);
+		}
+		if (nd->up && s->beside) {
+			sim_smbd_step(s, i);
 		}
 		if (nd->up && nd->told_at != 0 && nd->told_at <= s->now) {
 			nd->told_at = 0;
@@ -620,8 +638,12 @@ void sim_init(struct sim *s, uint64_t seed)
 	s->k = 2 + (s->n >= 5 ? sim_random(s, 2) : 0);
 	s->max_delay = 1 + sim_random(s, 20);
 	s->harsh = seed % 5 == 0;
+	s->beside = seed % 3 != 0;
 	s->trouble = s->harsh ? 5 + sim_random(s, 60) :
 				20 + sim_random(s, 300);
+	for (i = 0; seed % 4 == 1 && i < s->n; i++) {
+		s->zone[i] = 1 + i / 2;
+	}
 	for (i = 0; i < s->n; i++) {
 		handles[i] = (struct handle) { .sim = s, .node = i };
 		start(s, i);
@@ -678,6 +700,31 @@ bool sim_quiet(struct sim *s)
 		}
 		epoch = nd->epoch;
 	}
+	return true;
+}
+
+/*
+ * All that is not lost is up, and waits for nodes that are lost: the operator
+ * says so. False: nobody waits, or for others.
+ */
+bool sim_force(struct sim *s)
+{
+	struct repl_status st;
+	unsigned int i = 0;
+
+	while (i < s->n && !s->node[i].up) {
+		i++;
+	}
+	if (i == s->n || s->num_lost == 0) {
+		return false;
+	}
+	repl_get_status(s->node[i].core, &st);
+	if (st.epoch != 0 || st.missing == 0) {
+		return false;
+	}
+	sim_trace(s, "the operator goes on without %llx",
+		  (unsigned long long)st.missing);
+	repl_force(s->node[i].core, st.missing);
 	return true;
 }
 
