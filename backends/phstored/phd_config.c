@@ -37,6 +37,7 @@ static const struct key keys[] = {
 	{ "cluster", STR, AT(cluster), 0, 0 },
 	{ "cluster id", U64, AT(cluster_id), 1, UINT64_MAX },
 	{ "copies", U32, AT(copies), 1, PHSTORE_NODES_MAX },
+	{ "zones", STR, AT(zones), 0, 0 },
 	{ "backlog", SIZE, AT(backlog), 1 << 20, 1ULL << 40 },
 	{ "full retry", U32, AT(full_retry), 1, 86400 },
 	{ "segment size", SIZE, AT(segment_size), 64 * 1024, 1 << 30 },
@@ -65,6 +66,8 @@ static const char usage[] =
 "  --cluster-id NUMBER   tells two clusters of one name apart\n"
 "  --copies K            nodes that have a change before it is\n"
 "                        acknowledged, this one included (2)\n"
+"  --zones LIST          nodes that fail together, as 0,1/2,3: copies go to\n"
+"                        other zones first\n"
 "  --backlog SIZE        log not yet shipped, at most (256M)\n"
 "  --full-retry SECONDS  when a node whose disk is full asks to join again,\n"
 "                        room or not (60)\n"
@@ -329,6 +332,33 @@ static bool read_options(struct phd_config *conf, int argc, char *argv[],
 	return ok;
 }
 
+/* Nodes by commas, zones by slashes. */
+static bool read_zones(struct phd_config *conf)
+{
+	const char *s = conf->zones;
+	uint8_t zone = 1;
+
+	while (s != NULL) {
+		char *end = NULL;
+		unsigned long node;
+
+		node = isdigit((unsigned char)*s) ? strtoul(s, &end, 10) :
+						    PHSTORE_NODES_MAX;
+		if (node >= PHSTORE_NODES_MAX || conf->zone[node] != 0 ||
+		    (*end != '\0' && *end != ',' && *end != '/'))
+		{
+			phd_log(0, "\"zones = %s\" is not understood at "
+				"\"%s\": nodes below %d, each once, as in "
+				"0,1/2,3", conf->zones, s, PHSTORE_NODES_MAX);
+			return false;
+		}
+		conf->zone[node] = zone;
+		zone += *end == '/' ? 1 : 0;
+		s = *end == '\0' ? NULL : end + 1;
+	}
+	return true;
+}
+
 enum phd_exit phd_config_read(TALLOC_CTX *mem_ctx, int argc, char *argv[],
 			      struct phd_config **pconf)
 {
@@ -362,6 +392,7 @@ enum phd_exit phd_config_read(TALLOC_CTX *mem_ctx, int argc, char *argv[],
 		phd_log(0, "no store given; see phstored --help");
 		ok = false;
 	}
+	ok = ok && read_zones(conf);
 	if (ok && strlen(conf->cluster) > PHSTORE_SHIP_NAME_MAX) {
 		phd_log(0, "cluster name \"%s\" is longer than %d bytes",
 			conf->cluster, PHSTORE_SHIP_NAME_MAX);

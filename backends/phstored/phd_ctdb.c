@@ -439,6 +439,7 @@ static bool begin_core(struct phd_ctdb *d, const struct phd_view *view)
 	};
 	enum phd_exit code;
 
+	memcpy(rc.zone, conf->zone, sizeof(rc.zone));
 	if (conf->copies > num) {
 		phd_fail(d->phd, PHD_EXIT_REFUSED, "copies = %" PRIu32
 			 ", but the cluster has %" PRIu32 " nodes",

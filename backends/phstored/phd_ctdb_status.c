@@ -228,6 +228,8 @@ void phd_ctdb_status(struct phd *phd, struct phd_json *j)
 	uint64_t members;
 
 	phd_json_u64(j, "copies_wanted", phd->conf->copies);
+	phd_json_str(j, "zones", phd->conf->zones == NULL ? "" :
+				 phd->conf->zones);
 	if (d->core == NULL) {
 		return;
 	}

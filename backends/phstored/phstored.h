@@ -29,6 +29,7 @@
 #include <tevent.h>
 
 #include "phstore_ship.h"
+#include "phstore_nodes.h"
 
 #define PHD_TICK_MS 50
 
@@ -49,6 +50,8 @@ struct phd_config {
 	const char *cluster;		/* name */
 	uint64_t cluster_id;		/* 0: made of the name */
 	uint32_t copies;		/* K */
+	const char *zones;		/* as it was given */
+	uint8_t zone[PHSTORE_NODES_MAX];
 	uint64_t backlog;		/* bytes */
 	uint32_t full_retry;		/* seconds */
 	uint64_t segment_size;

@@ -97,6 +97,8 @@ struct repl_config {
 	uint8_t node;
 	uint64_t nodes;		/* bit per configured node: first voters */
 	uint32_t copies;	/* K */
+	/* what fails together has one number; 0: a node by itself */
+	uint8_t zone[PHSTORE_NODES_MAX];
 	uint64_t cluster;	/* of all messages */
 	/*
 	 * Who waits for `reached` of class SYNC waits for this node's sync

@@ -64,11 +64,51 @@ void repl_stream_undone(struct repl_core *c)
 	}
 }
 
+static bool shares_zone(const struct repl_core *c, uint8_t node, uint64_t with)
+{
+	uint8_t zone = c->conf.zone[node];
+	uint8_t i;
+
+	for (i = 0; zone != 0 && i < PHSTORE_NODES_MAX; i++) {
+		if ((with & BIT(i)) && c->conf.zone[i] == zone) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Of these, the next on the ring in a zone that none of the others is in; if
+ * there is none, the next. No node has to know how another one chooses.
+ */
+static uint8_t next_peer(const struct repl_core *c,
+			 uint64_t of,
+			 uint64_t others)
+{
+	uint8_t first = PHSTORE_NODES_MAX;
+	uint8_t i;
+
+	for (i = 1; i < PHSTORE_NODES_MAX; i++) {
+		uint8_t node = (c->conf.node + i) % PHSTORE_NODES_MAX;
+
+		if (!(of & BIT(node))) {
+			continue;
+		}
+		if (!shares_zone(c, node, others)) {
+			return node;
+		}
+		if (first == PHSTORE_NODES_MAX) {
+			first = node;
+		}
+	}
+	return first;
+}
+
 /* What was staged before and was not undone is on all members now. */
 void repl_stream_begin(struct repl_core *c)
 {
-	uint64_t members = c->meta.members;
-	uint8_t node = c->conf.node;
+	uint64_t others = BIT(c->conf.node);
+	uint64_t left = c->meta.members & ~others;
 	uint32_t want = c->meta.k - 1;
 
 	repl_stream_stop(c);
@@ -82,11 +122,11 @@ void repl_stream_begin(struct repl_core *c)
 				     PHSTORE_CLASS_SYNC, c->head);
 	}
 	free_items(c, c->head);
-	while (want > 0) {
-		node = (node + 1) % PHSTORE_NODES_MAX;
-		if (!(members & BIT(node))) {
-			continue;
-		}
+	while (want > 0 && left != 0) {
+		uint8_t node = next_peer(c, left, others);
+
+		left &= ~BIT(node);
+		others |= BIT(node);
 		c->peers[c->num_peers] = (struct peer) {
 			.node = node,
 			.sent = c->base,
