@@ -363,10 +363,15 @@ static bool phstore_lock_owner_exists(const struct server_id *pid)
     hook("open-ours-update", "source3/smbd/smbXsrv_open.c",
          "before", "state->status = smbXsrv_open_global_store(", """
 	if (!phstore_open_is_ours(state->phstore_op, key, oldval)) {
-		state->status = NT_STATUS_FILE_CLOSED;
+		state->status = NT_STATUS_FILE_NOT_AVAILABLE;
 		return;
 	}
 """, scope="function smbXsrv_open_update_fn"),
+
+    hook("open-ours-taken", "source3/smbd/smbXsrv_open.c",
+         "before", "global->open_volatile_id = state->op->local_id;",
+         "	phstore_open_taken(global);",
+         scope="function smb2srv_open_recreate_fn"),
 
     hook("open-ours-close", "source3/smbd/smbXsrv_open.c",
          "before", "if (global->durable) {", """

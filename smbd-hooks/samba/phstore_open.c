@@ -123,6 +123,33 @@ struct smbXsrv_open_global *phstore_open_parse(TDB_DATA key, TDB_DATA value)
 	return NT_STATUS_IS_OK(status) ? global : NULL;
 }
 
+/* What the last reconnect has found in the record: who had it before */
+static struct {
+	uint32_t id;
+	struct server_id server_id;
+	NTTIME disconnect_time;
+} phstore_open_taken_from;
+
+void phstore_open_taken(const struct smbXsrv_open_global *global)
+{
+	phstore_open_taken_from.id = global->open_global_id;
+	phstore_open_taken_from.server_id = global->server_id;
+	phstore_open_taken_from.disconnect_time = global->disconnect_time;
+}
+
+/*
+ * A reconnect stores its first change in the volatile database only. If an
+ * epoch begins before the last one, the record is what it was: nobody else's.
+ */
+static bool phstore_open_is_taken(const struct smbXsrv_open_global *global)
+{
+	return global->open_global_id == phstore_open_taken_from.id &&
+	       global->disconnect_time ==
+	       phstore_open_taken_from.disconnect_time &&
+	       server_id_equal(&global->server_id,
+			       &phstore_open_taken_from.server_id);
+}
+
 bool phstore_open_is_ours(struct smbXsrv_open *op,
 			  TDB_DATA key,
 			  TDB_DATA value)
@@ -141,7 +168,8 @@ bool phstore_open_is_ours(struct smbXsrv_open *op,
 	}
 	global = phstore_open_parse(key, value);
 	is_ours = global != NULL &&
-		  server_id_equal(&global->server_id, &self);
+		  (server_id_equal(&global->server_id, &self) ||
+		   phstore_open_is_taken(global));
 	TALLOC_FREE(global);
 	if (is_ours) {
 		op->phstore_epoch = epoch;

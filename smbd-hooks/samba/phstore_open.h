@@ -100,6 +100,9 @@ bool phstore_open_is_ours(struct smbXsrv_open *op,
 			  TDB_DATA key,
 			  TDB_DATA value);
 
+/** @brief A reconnect takes this open up: what its record was until now. */
+void phstore_open_taken(const struct smbXsrv_open_global *global);
+
 /** @brief The same of its stored record, before a request changes the file. */
 NTSTATUS phstore_open_check_ours(struct smbXsrv_open *op);
 
