@@ -40,6 +40,7 @@
 
 #define HELLO_MS 2000
 #define USER_TIMEOUT_MS 3000
+#define CONNECT_MS 5000
 #define INBOUND_MAX 64
 /* Bytes that wait to be written; what is more is lost. */
 #define QUEUE_MAX (16 * 1024 * 1024)
@@ -59,6 +60,7 @@ struct outbound {
 	bool offered;			/* what follows is known */
 	struct phd_hello offer;
 	unsigned int pause;		/* ticks until the next attempt */
+	uint64_t since_ns;		/* of this one */
 	uint8_t *queue;			/* talloc'd */
 	size_t queued, written;
 };
@@ -339,12 +341,15 @@ static void out_connect(struct outbound *o)
 		close(o->fd);
 		return;
 	}
-	o->fde = tevent_add_fd(l->net->phd->ev, l, o->fd, TEVENT_FD_WRITE,
+	/* READ: of an error alone who waits to write is not told */
+	o->fde = tevent_add_fd(l->net->phd->ev, l, o->fd,
+			       TEVENT_FD_READ | TEVENT_FD_WRITE,
 			       out_handler, o);
 	if (o->fde == NULL) {
 		close(o->fd);
 		return;
 	}
+	o->since_ns = phstore_now_ns();
 	o->state = LINK_CONNECTING;
 }
 
@@ -691,6 +696,11 @@ void phd_links_tick(struct phd_links *l)
 	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		struct outbound *o = &l->out[i];
 
+		if (o->state == LINK_CONNECTING &&
+		    now - o->since_ns > CONNECT_MS * 1000000ULL)
+		{
+			out_close(o, "no answer");
+		}
 		if (!o->offered || o->state != LINK_NONE) {
 			continue;
 		}

@@ -320,6 +320,12 @@ static bool forget_fn(struct phctdb_header *header, struct phctdb_bytes old,
 	return false;
 }
 
+static int forget_destructor(struct forget *f)
+{
+	f->n->num_forgets -= 1;
+	return 0;
+}
+
 static void forget_done(struct tevent_req *req)
 {
 	struct forget *f = tevent_req_callback_data(req, struct forget);
@@ -327,7 +333,6 @@ static void forget_done(struct tevent_req *req)
 
 	/* what fails leaves a small record: removed by the next recovery */
 	(void)phctdb_update_recv(req, &changed);
-	f->n->num_forgets -= 1;
 	talloc_free(req);
 	talloc_free(f);
 }
@@ -351,11 +356,14 @@ static bool net_forgotten(struct phd_net *net, const char *table,
 	if (n->num_forgets >= FORGETS_MAX) {
 		return false;
 	}
-	f = talloc_zero(n, struct forget);
+	/* it goes with the db, when ctdbd is gone */
+	f = talloc_zero(db, struct forget);
 	if (f == NULL) {
 		return false;
 	}
 	f->n = n;
+	n->num_forgets += 1;
+	talloc_set_destructor(f, forget_destructor);
 	f->version = version;
 	k.data = talloc_memdup(f, key.data, key.len);
 	if (k.data != NULL) {
@@ -366,7 +374,6 @@ static bool net_forgotten(struct phd_net *net, const char *table,
 		talloc_free(f);
 		return false;
 	}
-	n->num_forgets += 1;
 	tevent_req_set_callback(req, forget_done, f);
 	return true;
 }

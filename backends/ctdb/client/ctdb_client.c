@@ -66,7 +66,8 @@ static void client_close(struct phctdb *c)
 	c->out_last = NULL;
 	c->out_bytes = 0;
 	c->in_len = 0;
-	if (c->in_size > READ_SIZE) {
+	/* not while one reads from it whose answer found ctdbd gone */
+	if (c->in_size > READ_SIZE && !c->handling) {
 		TALLOC_FREE(c->in);
 		c->in_size = 0;
 	}
@@ -444,10 +445,12 @@ static void client_read(struct phctdb *c)
 				break;
 			}
 			c->gone = &gone;
+			c->handling = true;
 			ok = client_packet(c, c->in + pos, len);
 			if (gone) {
 				return;
 			}
+			c->handling = false;
 			c->gone = NULL;
 			if (!ok || c->fd == -1) {
 				return;

@@ -46,6 +46,7 @@ struct phctdb {
 
 	/* set when a callback freed us */
 	bool *gone;
+	bool handling;			/* a packet in `in` */
 
 	/* requests under way */
 	struct phctdb_slot {

@@ -119,6 +119,11 @@ void repl_on_start(struct repl_core *c,
 		answer(c, REPL_READY);
 		return;
 	}
+	if (a->phase == ATT_SYNCING && a->sync_asks < REPL_SYNC_ASKS) {
+		/* a slow disk is no dead node */
+		a->sync_asks++;
+		a->progress++;
+	}
 	if (a->phase == ATT_PULLING || a->phase == ATT_SYNCING) {
 		/* it takes its time: so that the coordinator waits */
 		repl_send(c, REPL_READY, a->leader, a->epoch, a->progress, 0,
@@ -245,6 +250,10 @@ void repl_on_pulled(struct repl_core *c,
 	}
 	for (ofs = 4 + cursor_len; ofs < len; ofs += n) {
 		n = repl_record_pull(body + ofs, len - ofs, &rec);
+		if (n == 0) {
+			/* it was whole above: the buffer is not ours now */
+			return;
+		}
 		c->conf.ops->apply(c->conf.private_data, &rec, 1);
 	}
 	if (last) {

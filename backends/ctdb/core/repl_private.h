@@ -72,6 +72,8 @@ enum {
 #define REPL_PULL_TICKS 10
 #define REPL_SILENT_TICKS 40
 #define REPL_ATTEMPT_TICKS 30
+/* START asked so often of a member whose sync runs: 30 s */
+#define REPL_SYNC_ASKS 200
 #define REPL_PREPARE_TICKS 8
 #define REPL_FORCED_STEP 65536
 
@@ -96,6 +98,7 @@ struct attempt {
 	uint64_t pulled;
 	bool complete;			/* holds all below plan.base */
 	uint64_t progress;
+	unsigned int sync_asks;
 	uint8_t cursor[REPL_KEY_MAX];
 	size_t cursor_len;
 	unsigned int ticks;
