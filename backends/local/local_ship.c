@@ -95,8 +95,9 @@ static enum phstore_err give_sink(struct phstore_ship *ship,
 		return phstore_fail(PHSTORE_ERR_INVALID,
 				    "%s has %" PRIu64 " records of before it "
 				    "was given to a cluster, which would be "
-				    "dropped: move the folder away, or adopt "
-				    "it", ls->store->path, records);
+				    "dropped: move the folder away, or (sink "
+				    "rados) adopt it", ls->store->path,
+				    records);
 	}
 	err = phstore_ship_forget_all(ship);
 	if (err != PHSTORE_OK) {

@@ -86,6 +86,7 @@ static const char usage[] =
 "  --debug-level N       0 errors to 10 (3)\n"
 "  --allow-volatile      the store may lie on a tmpfs\n"
 "  --adopt               take over the records of a store without cluster\n"
+"                        (not with the sink ctdb: its first epoch is empty)\n"
 "  --help, --version\n"
 "\n"
 "SIGTERM ends it after what is in the log was shipped. Exit codes: 0 ended\n"
@@ -393,6 +394,12 @@ enum phd_exit phd_config_read(TALLOC_CTX *mem_ctx, int argc, char *argv[],
 		ok = false;
 	}
 	ok = ok && read_zones(conf);
+	if (ok && conf->adopt && strcmp(conf->sink, "ctdb") == 0) {
+		phd_log(0, "adopt: not with the sink ctdb: a cluster's first "
+			"epoch begins without records, and a node that is new "
+			"to it is emptied");
+		ok = false;
+	}
 	if (ok && strlen(conf->cluster) > PHSTORE_SHIP_NAME_MAX) {
 		phd_log(0, "cluster name \"%s\" is longer than %d bytes",
 			conf->cluster, PHSTORE_SHIP_NAME_MAX);

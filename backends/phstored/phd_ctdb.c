@@ -231,6 +231,11 @@ static void pump(struct phd_ctdb *d)
 	if (any) {
 		repl_flush(d->core, mem, disk);
 	}
+	d->behind = err == PHSTORE_ERR_BUSY || err == PHSTORE_ERR_NO_MEMORY;
+	if (d->turn_owed && !d->behind) {
+		d->turn_owed = false;
+		phd_ctdb_turn(d);
+	}
 	/*
 	 * Nothing of this node is on its way: what follows in the log came
 	 * from others, and is not waited for by anybody.
@@ -253,7 +258,7 @@ static void end_core(struct phd_ctdb *d)
 	struct phd_message *m = NULL;
 
 	TALLOC_FREE(d->core);
-	TALLOC_FREE(d->snap);
+	phd_ctdb_snaps_free(d);
 	d->want_synced = false;
 	d->sync_stale = d->sync != NULL && phd_sync_running(d->sync);
 	d->batch_num = 0;
@@ -270,7 +275,7 @@ static void end_core(struct phd_ctdb *d)
 static void leave(struct phd_ctdb *d)
 {
 	d->batch_num = 0;
-	d->leaving = !d->phd->ended;
+	d->leaving = true;
 	repl_resign(d->core);
 	d->leaving = false;
 	end_core(d);
@@ -357,7 +362,11 @@ static void turn_handler(struct tevent_context *ev, struct tevent_fd *fde,
 	(void)ev;
 	(void)fde;
 	(void)flags;
+	pump(d);
 	if (!idle(d)) {
+		d->turn_owed = d->behind;
+	}
+	if (!idle(d) && !d->behind) {
 		more = repl_turn(d->core);
 		phd_ctdb_flush_batch(d);
 	}
@@ -750,6 +759,10 @@ static void sink_stop(struct phd *phd)
 
 	if (!phd->ended || phd->exit_code == PHD_EXIT_OK) {
 		phd_ctdb_close(d, "phstored was stopped");
+	}
+	if (d->core != NULL && phd->exit_code == PHD_EXIT_FAILED) {
+		/* nobody is to wait for it */
+		leave(d);
 	}
 	d->net.ops->stop(&d->net);
 	end_core(d);

@@ -86,15 +86,20 @@ struct phd_ctdb {
 	size_t batch_num;
 	size_t batch_bytes;
 
-	struct phstore_ship_snapshot *snap;
-	bool snap_old;
-	uint64_t snap_epoch;
+	/* one for who reads all, one for who reads what is new */
+	struct phd_snap {
+		struct phstore_ship_snapshot *snap;
+		bool old;		/* something was applied since */
+		uint64_t epoch;		/* from which on */
+	} snaps[2];
 	uint8_t *next_key;		/* of the last ops->next() */
 
 	/* deferred: the core must not be called from its callbacks */
 	int turn_fd;			/* readable: repl_turn() */
 	struct tevent_immediate *later;
 	bool later_set;
+	bool behind;		/* staged, and the core takes no more */
+	bool turn_owed;		/* the core has work, behind that */
 	bool want_synced;
 	struct phd_sync *sync;
 	bool sync_stale;		/* under way for a core that ended */
@@ -134,6 +139,7 @@ bool phd_sync_running(const struct phd_sync *s);
 
 /* phd_ctdb_store.c */
 extern const struct repl_ops phd_repl_ops;
+void phd_ctdb_snaps_free(struct phd_ctdb *d);
 void phd_ctdb_flush_batch(struct phd_ctdb *d);
 size_t phd_full_key(uint8_t *buf, const char *table, struct phstore_blob key);
 

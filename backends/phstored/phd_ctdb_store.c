@@ -58,12 +58,29 @@ static void store_failed(struct phd_ctdb *d, enum phstore_err err,
 		 "cluster's members", what, phstore_last_error());
 }
 
+static void snaps_old(struct phd_ctdb *d)
+{
+	d->snaps[0].old = true;
+	d->snaps[1].old = true;
+}
+
+void phd_ctdb_snaps_free(struct phd_ctdb *d)
+{
+	TALLOC_FREE(d->snaps[0].snap);
+	TALLOC_FREE(d->snaps[1].snap);
+}
+
 void phd_ctdb_flush_batch(struct phd_ctdb *d)
 {
 	uint64_t end_lsn = 0;
 	enum phstore_err err;
 
 	if (d->batch_num == 0) {
+		return;
+	}
+	if (d->phd->ended) {
+		/* it may be half of a transaction */
+		d->batch_num = 0;
 		return;
 	}
 	err = phstore_ship_apply(d->phd->ship, d->batch, d->batch_num,
@@ -73,7 +90,7 @@ void phd_ctdb_flush_batch(struct phd_ctdb *d)
 	d->batch_bytes = 0;
 	TALLOC_FREE(d->batch_mem);
 	if (end_lsn != 0) {
-		d->snap_old = true;
+		snaps_old(d);
 	}
 	if (err != PHSTORE_OK) {
 		store_failed(d, err,
@@ -205,7 +222,7 @@ static void apply_many(struct phd_ctdb *d, const struct repl_record *recs,
 	err = num == 0 ? PHSTORE_OK :
 	      phstore_ship_apply(d->phd->ship, ops, num, &end_lsn);
 	talloc_free(ops);
-	d->snap_old = true;
+	snaps_old(d);
 	d->num_applied += num;
 	if (err != PHSTORE_OK) {
 		store_failed(d, err,
@@ -263,7 +280,7 @@ static void op_clear(void *p)
 		store_failed(d, err, "cannot empty the store");
 		return;
 	}
-	d->snap_old = true;
+	snaps_old(d);
 	d->full_emptied = true;
 	head = phstore_ship_head(d->phd->ship);
 	phstore_ship_fence(d->phd->ship, head);
@@ -305,7 +322,7 @@ static void op_drop_all(void *p)
 		return;
 	}
 	err = phstore_ship_forget_all(d->phd->ship);
-	d->snap_old = true;
+	snaps_old(d);
 	if (err != PHSTORE_OK) {
 		store_failed(d, err, "cannot forget deletions");
 	}
@@ -319,6 +336,7 @@ static bool op_next(void *p, uint64_t min_epoch, struct phstore_blob after,
 		    struct repl_record *rec)
 {
 	struct phd_ctdb *d = p;
+	struct phd_snap *s = NULL;
 	struct phstore_ship_op op = {};
 	enum phstore_err err = PHSTORE_OK;
 	size_t i, n;
@@ -327,25 +345,26 @@ static bool op_next(void *p, uint64_t min_epoch, struct phstore_blob after,
 	if (ended(d)) {
 		return false;
 	}
-	if (d->snap != NULL &&
-	    ((d->snap_old && after.len == 0) || d->snap_epoch != min_epoch))
+	s = &d->snaps[min_epoch == 0 ? 0 : 1];
+	if (s->snap != NULL &&
+	    ((s->old && after.len == 0) || s->epoch != min_epoch))
 	{
-		TALLOC_FREE(d->snap);
+		TALLOC_FREE(s->snap);
 	}
-	if (d->snap == NULL) {
+	if (s->snap == NULL) {
 		err = phstore_ship_snapshot(d, d->phd->ship, min_epoch,
-					    &d->snap);
-		d->snap_epoch = min_epoch;
-		d->snap_old = false;
+					    &s->snap);
+		s->epoch = min_epoch;
+		s->old = false;
 	}
 	if (err != PHSTORE_OK) {
 		store_failed(d, err, "cannot list the records");
 		return false;
 	}
-	i = phstore_ship_snapshot_above(d->snap, after);
-	n = phstore_ship_snapshot_len(d->snap);
+	i = phstore_ship_snapshot_above(s->snap, after);
+	n = phstore_ship_snapshot_len(s->snap);
 	for (; i < n; i++) {
-		err = phstore_ship_snapshot_get(d->snap, i, &op);
+		err = phstore_ship_snapshot_get(s->snap, i, &op);
 		if (err == PHSTORE_OK) {
 			break;
 		}
@@ -428,7 +447,7 @@ static void op_state(void *p, enum repl_state state, uint64_t epoch)
 		phd_ctdb_close(d, "a new epoch is being formed");
 		return;
 	}
-	TALLOC_FREE(d->snap);
+	phd_ctdb_snaps_free(d);
 	phd_log(1, "epoch %llx has begun, members %" PRIx64,
 		(unsigned long long)epoch, d->meta.members);
 	phd_ctdb_began(d);

@@ -23,6 +23,8 @@
 #include "phstore_private.h"
 
 /* A clean end waits so long for the other nodes. */
+/* Before a daemon ends whose store has failed before it began. */
+#define FAILED_PAUSE_S 2
 #define STOP_MS 5000
 
 static const struct phd_sink_ops *const phd_sinks[] = {
@@ -172,6 +174,28 @@ static bool write_pid(const struct phd_config *conf)
 	return ret == 0;
 }
 
+/*
+ * A sync of this store has failed, and somebody has had it open since. To ask
+ * to join would hold up all others, until it fails once more.
+ */
+static enum phd_exit refuse_failed(struct phd *phd)
+{
+	struct timespec pause = { .tv_sec = FAILED_PAUSE_S };
+	struct phstore_stat st = {};
+	enum phstore_err err;
+
+	err = phstore_stat(phd->store, &st);
+	if (err != PHSTORE_OK || st.latched == PHSTORE_OK) {
+		return PHD_EXIT_OK;
+	}
+	phd_log(0, "%s: the store has failed (%s): no member until all that "
+		"have it open, smbds and tools, have ended", phd->conf->store,
+		strerror(st.latched_errno));
+	/* it is started again at once */
+	nanosleep(&pause, NULL);
+	return PHD_EXIT_FAILED;
+}
+
 static enum phd_exit open_store(struct phd *phd)
 {
 	struct phd_config *conf = phd->conf;
@@ -198,7 +222,7 @@ static enum phd_exit open_store(struct phd *phd)
 	}
 	switch (err) {
 	case PHSTORE_OK:
-		return PHD_EXIT_OK;
+		return refuse_failed(phd);
 	case PHSTORE_ERR_BUSY:
 		phd_log(0, "%s", phstore_last_error());
 		return PHD_EXIT_BUSY;

@@ -4,8 +4,8 @@
  * SPDX-License-Identifier: LGPL-3.0-or-later
  *
  * Two seeds of three do as phstored does: what was written is sent some time
- * later, by a flush that says who waits, and who waits does so for a sync of the
- * node's log that the core knows nothing of.
+ * later, by a flush that says who waits, and who waits does so for a sync of
+ * the node's log that the core knows nothing of.
  */
 
 #include <string.h>

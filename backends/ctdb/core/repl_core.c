@@ -163,6 +163,8 @@ void repl_damaged(struct repl_core *c)
 
 void repl_force(struct repl_core *c, uint64_t lost)
 {
+	/* an attempt under way was not numbered for it */
+	c->lead.phase = LEAD_NONE;
 	c->lead.force = true;
 	c->lead.lost = lost & ~BIT(c->conf.node);
 	c->lead.wanted = true;

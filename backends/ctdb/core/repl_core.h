@@ -167,7 +167,16 @@ void repl_tick(struct repl_core *core);
 /** @brief A message came in. Anything may be in it. */
 void repl_receive(struct repl_core *core, const uint8_t *buf, size_t len);
 
-/** @brief A piece of the work ops->turn() told of. @return there is more */
+/**
+ * @brief A piece of the work ops->turn() told of.
+ *
+ * Not to be called while changes that were staged here are not handed in: a
+ * deletion of another node is answered for behind all that this node had staged
+ * before the deletion was in its store. What a call applies is to be in the
+ * store before the next.
+ *
+ * @return there is more
+ */
 bool repl_turn(struct repl_core *core);
 
 /** @brief The sync asked for by ops->sync is done. */

@@ -316,6 +316,7 @@ void repl_lead_message(struct repl_core *c,
 	case LEAD_ACTIVATE:
 		l->phase = LEAD_NONE;
 		l->wanted = false;
+		l->force = false;
 		break;
 	case LEAD_NONE:
 		break;
@@ -328,6 +329,8 @@ void repl_lead_tick(struct repl_core *c)
 
 	if (c->up == 0 || repl_leader(c) != c->conf.node) {
 		l->phase = LEAD_NONE;
+		/* what the operator saw was another cluster */
+		l->force = false;
 		return;
 	}
 	if (l->phase == LEAD_NONE) {

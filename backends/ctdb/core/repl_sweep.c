@@ -291,6 +291,11 @@ static bool piece(struct repl_core *c, uint8_t from)
 	if (in->sweep == NULL) {
 		return false;
 	}
+	if (in->sweep_ofs >= in->sweep_len) {
+		/* in a turn of its own: see repl_turn() */
+		taken(c, from);
+		return true;
+	}
 	for (i = 0; i < c->conf.sweep_piece && in->sweep_ofs < in->sweep_len;
 	     i++) {
 		n = repl_record_pull(in->sweep + in->sweep_ofs,
@@ -311,7 +316,7 @@ static bool piece(struct repl_core *c, uint8_t from)
 		}
 		c->conf.ops->drop(c->conf.private_data, &rec);
 	}
-	if (in->sweep_ofs >= in->sweep_len || MUTANT(MUT_SWEEP_PIECE)) {
+	if (MUTANT(MUT_SWEEP_PIECE)) {
 		taken(c, from);
 	}
 	return true;
