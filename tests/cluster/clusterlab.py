@@ -42,9 +42,11 @@ from nodescripts import ADDRESSES, CTL, LEAVE, LOCK	# noqa: E402
 PORT = 445
 
 # Found sooner: what docs/CLUSTER.md advises
-QUICK = {"KeepaliveInterval": 1, "KeepaliveLimit": 3}
+# A node that was cut off may ban itself; by itself ctdb makes that 300 s.
+QUICK = {"KeepaliveInterval": 1, "KeepaliveLimit": 3, "RecoveryBanPeriod": 10}
 # For tests on a busy machine, where a daemon may have to wait for its turn
-PATIENT = {"KeepaliveInterval": 1, "KeepaliveLimit": 8}
+PATIENT = {"KeepaliveInterval": 1, "KeepaliveLimit": 8,
+           "RecoveryBanPeriod": 10}
 
 CTDB_CONF = """[logging]
 	location = file:{dir}/stdout.ctdbd

@@ -12,6 +12,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -64,6 +65,41 @@ class Step:
     def expect(self, ok, text):
         if not ok:
             raise phlab.Failed("%s: %s" % (self.title, text))
+
+
+# what asks for a file whose only user is away, or back
+REFUSALS = {"FILE_NOT_AVAILABLE", "SHARING_VIOLATION"}
+
+
+class Asker:
+    """Bob, who asks for a file again and again, and what he is answered."""
+
+    def __init__(self, node, name):
+        self.client = phlab.Client(node, SHARE, "Bob").connect()
+        self.name = name
+        self.answers = []
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.ask, daemon=True)
+
+    def ask(self):
+        tree = self.client.tree
+        while not self.over.is_set() or not self.answers:
+            try:
+                self.answers.append(tree.status_of(tree.create, self.name))
+            except (smb2.Gone, smb2.Late) as e:
+                self.answers.append(str(e))
+                return
+            time.sleep(0.02)
+
+    def start(self):
+        self.client.conn.timeout = 60.0
+        self.thread.start()
+
+    def stop(self):
+        self.over.set()
+        self.thread.join(90.0)
+        self.client.drop()
+        return self.answers
 
 
 def timed(fn, *args, **kwargs):
@@ -142,24 +178,31 @@ class Story:
         _, seconds = timed(tree.lock, self.op, 0, 16)
         tree.write(self.op, 0, b"before the death")
         s.say("a lock on the first 16 bytes.", seconds)
-        self.other = tree.create("draft.txt", share=smb2.SHARE_NONE)
-        s.say("And a second handle, on draft.txt.")
 
-    def node_dies(self, how, name, leader=None):
-        """Kill or cut off the node Ann is on; she follows her address."""
+    def node_dies(self, how, name, draft):
+        """
+        Kill or cut off the node Ann is on; she follows her address. Bob asks
+        for the file nobody shall have beside her, draft, all the while.
+        """
         s, c = self.step, self.c
         s.chapter(name)
         victim = c.holder(0)
         told = self.witness(c[(victim + 1) % c.count])
         who = "the leader" if victim == c.leader() else "not the leader"
         alive = [i for i in range(c.count) if i != victim]
+        other = self.ann.tree.create(draft, share=smb2.SHARE_NONE)
+        s.say("Ann has a second handle, on %s." % draft)
+        bob = Asker(c[alive[0]], draft)
         began = time.monotonic()
         how(c[victim])
+        bob.start()
         s.say("Node %d, %s, is gone." % (victim, who))
-        handles = [self.op] + ([self.other] if self.other else [])
-        back, seen = return_of(self.ann, handles, timeout=90.0)
-        self.ann.tree.write(back[0], 16, b"and after")
-        seconds = time.monotonic() - began
+        try:
+            back, seen = return_of(self.ann, [self.op, other], timeout=90.0)
+            self.ann.tree.write(back[0], 16, b"and after")
+            seconds = time.monotonic() - began
+        finally:
+            answers = bob.stop()
         recovery = self.recovery_seconds(alive[0])
         self.figures[name] = seconds
         s.expect(back[0].persistent_id == self.op.persistent_id,
@@ -173,11 +216,15 @@ class Story:
             s.say("A witness had told her %.2f s after it: %s." % (
                 float(lines[0].split()[0]) - began,
                 ", then ".join(line.split(" ", 1)[1] for line in lines)))
+        s.expect(answers and set(answers) <= REFUSALS,
+                 "Bob, asking for %s meanwhile, was answered %s" %
+                 (draft, answers))
+        s.say("Bob asked for %s %d times meanwhile: NT_STATUS_%s." % (
+            draft, len(answers), ", ".join(sorted(set(answers)))))
         self.op = back[0]
-        if self.other:
-            self.ann.tree.close(back[1])
-            self.closed, self.other = back[1], None
-            s.say("She closed draft.txt there.")
+        self.ann.tree.close(back[1])
+        self.closed = back[1]
+        s.say("She closed %s there." % draft)
         return victim, alive
 
     def witness(self, node):
@@ -204,18 +251,19 @@ class Story:
         self.step.say("Node %d's witness service watches %s for her." %
                       (node.pnn, self.address.host))
 
+        def words():
+            return [line for line in clusterlab.read("", path).splitlines()
+                    if line.split()[1:] == [self.address.host, "unavailable"]]
+
         def told(began):
             try:
-                clusterlab.wait_for(
-                    lambda: "available" in clusterlab.read("", path), 30.0,
-                    lambda: "no word")
+                clusterlab.wait_for(words, 30.0, lambda: "no word")
             except phlab.LabError:
                 pass
             proc.kill()
             proc.wait()
             text = clusterlab.read("", path)
-            lines = [line for line in text.splitlines()
-                     if "available" in line]
+            lines = words()
             self.step.expect(lines, "no witness told Ann of it, but: " +
                              " ".join(text.split()))
             return lines
@@ -257,9 +305,9 @@ class Story:
         status = cat.tree.status_of(cat.tree.reconnect, self.closed)
         s.expect(status == "OBJECT_NAME_NOT_FOUND",
                  "the closed handle came back there: " + status)
-        op = cat.tree.create("draft.txt", share=smb2.SHARE_NONE)
+        op = cat.tree.create(self.closed.name, share=smb2.SHARE_NONE)
         cat.tree.close(op)
-        s.say("draft.txt is free there: it brought no zombie.")
+        s.say("%s is free there: it brought no zombie." % self.closed.name)
         self.bob_is_refused(c[victim], ann_away=False)
         data = self.ann.tree.read(self.op, 0, 25)
         s.expect(data == b"before the deathand after", "Ann reads %r" % data)
@@ -268,8 +316,8 @@ class Story:
     def all_stop(self, how, name):
         s, c = self.step, self.c
         s.chapter(name)
-        self.ann.drop()
         _, seconds = timed(how)
+        self.ann.drop()
         s.say("No node runs any more.", seconds)
         began = time.monotonic()
         c.start()
@@ -318,14 +366,14 @@ def tell(s):
     c = s.c
     s.cluster_is_up()
     s.ann_works()
-    victim, alive = s.node_dies(lambda node: node.kill9(), "Her node dies")
+    victim, alive = s.node_dies(lambda node: node.kill9(), "Her node dies",
+                                "draft.txt")
     s.bob_is_refused(c[alive[0]], ann_away=False)
     s.node_returns(victim, c[victim].start)
     victim, alive = s.node_dies(lambda node: node.cut(),
-                                "Her node's link is cut")
-    c[victim].kill9()
-    c[victim].mend()
-    s.node_returns(victim, c[victim].start)
+                                "Her node's link is cut", "draft2.txt")
+    # nothing of it was killed: it comes back with the smbds it had
+    s.node_returns(victim, c[victim].mend)
     s.all_stop(c.stop, "All nodes are stopped as planned")
     s.all_stop(c.kill9, "All nodes lose power at once")
     s.the_end()
