@@ -368,6 +368,17 @@ static bool phstore_lock_owner_exists(const struct server_id *pid)
 	}
 """, scope="function smbXsrv_open_update_fn"),
 
+    # a LOCK that has waited, maybe while the node was away
+    hook("open-ours-lock", "source3/smbd/smb2_lock.c",
+         "before", "smbd_smb2_lock_try(req);", """
+	if (phstore_open_outlives(state->fsp->op->global)) {
+		status = phstore_open_check_ours(state->fsp->op);
+		if (tevent_req_nterror(req, status)) {
+			return;
+		}
+	}
+""", scope="function smbd_smb2_lock_retry"),
+
     hook("open-ours-taken", "source3/smbd/smbXsrv_open.c",
          "before", "global->open_volatile_id = state->op->local_id;",
          "	phstore_open_taken(global);",

@@ -185,6 +185,12 @@ static enum phstore_err hand_in(struct phd_ctdb *d,
 	return err;
 }
 
+/* What was staged when the core's turn came is handed in. */
+static bool turn_is_due(struct phd_ctdb *d)
+{
+	return !d->behind || phstore_ship_tell(d->phd->ship) >= d->turn_lsn;
+}
+
 /* Everything staged so far goes to the core, as far as it takes it. */
 static void pump(struct phd_ctdb *d)
 {
@@ -232,8 +238,7 @@ static void pump(struct phd_ctdb *d)
 		repl_flush(d->core, mem, disk);
 	}
 	d->behind = err == PHSTORE_ERR_BUSY || err == PHSTORE_ERR_NO_MEMORY;
-	if (d->turn_owed && !d->behind) {
-		d->turn_owed = false;
+	if (d->turn_owed && turn_is_due(d)) {
 		phd_ctdb_turn(d);
 	}
 	/*
@@ -363,10 +368,12 @@ static void turn_handler(struct tevent_context *ev, struct tevent_fd *fde,
 	(void)fde;
 	(void)flags;
 	pump(d);
-	if (!idle(d)) {
-		d->turn_owed = d->behind;
+	if (!idle(d) && d->behind && !d->turn_owed) {
+		d->turn_owed = true;
+		d->turn_lsn = phstore_ship_head(d->phd->ship);
 	}
-	if (!idle(d) && !d->behind) {
+	if (!idle(d) && (!d->turn_owed || turn_is_due(d))) {
+		d->turn_owed = false;
 		more = repl_turn(d->core);
 		phd_ctdb_flush_batch(d);
 	}

@@ -99,7 +99,8 @@ struct phd_ctdb {
 	struct tevent_immediate *later;
 	bool later_set;
 	bool behind;		/* staged, and the core takes no more */
-	bool turn_owed;		/* the core has work, behind that */
+	bool turn_owed;		/* the core has work, */
+	uint64_t turn_lsn;	/* behind that */
 	bool want_synced;
 	struct phd_sync *sync;
 	bool sync_stale;		/* under way for a core that ended */

@@ -180,7 +180,6 @@ static bool write_pid(const struct phd_config *conf)
  */
 static enum phd_exit refuse_failed(struct phd *phd)
 {
-	struct timespec pause = { .tv_sec = FAILED_PAUSE_S };
 	struct phstore_stat st = {};
 	enum phstore_err err;
 
@@ -191,8 +190,6 @@ static enum phd_exit refuse_failed(struct phd *phd)
 	phd_log(0, "%s: the store has failed (%s): no member until all that "
 		"have it open, smbds and tools, have ended", phd->conf->store,
 		strerror(st.latched_errno));
-	/* it is started again at once */
-	nanosleep(&pause, NULL);
 	return PHD_EXIT_FAILED;
 }
 
@@ -333,6 +330,18 @@ int main(int argc, char *argv[])
 		goto done;
 	}
 	code = open_store(phd);
+	if (code == PHD_EXIT_FAILED) {
+		struct timespec pause = { .tv_sec = FAILED_PAUSE_S };
+
+		/*
+		 * It is started again at once, and is not to be the one who
+		 * has the store open all the time.
+		 */
+		phstore_ship_detach(phd->ship);
+		(void)phstore_close(phd->store);
+		phd->store = NULL;
+		nanosleep(&pause, NULL);
+	}
 	if (code != PHD_EXIT_OK) {
 		goto done;
 	}

@@ -143,11 +143,14 @@ void phstore_open_taken(const struct smbXsrv_open_global *global)
  */
 static bool phstore_open_is_taken(const struct smbXsrv_open_global *global)
 {
+	bool nobody = server_id_is_disconnected(&global->server_id);
+
+	/* of a dead smbd's the scavenger may note the time in between */
 	return global->open_global_id == phstore_open_taken_from.id &&
-	       global->disconnect_time ==
-	       phstore_open_taken_from.disconnect_time &&
 	       server_id_equal(&global->server_id,
-			       &phstore_open_taken_from.server_id);
+			       &phstore_open_taken_from.server_id) &&
+	       (!nobody || global->disconnect_time ==
+			   phstore_open_taken_from.disconnect_time);
 }
 
 bool phstore_open_is_ours(struct smbXsrv_open *op,
@@ -168,7 +171,9 @@ bool phstore_open_is_ours(struct smbXsrv_open *op,
 	}
 	global = phstore_open_parse(key, value);
 	is_ours = global != NULL &&
-		  (server_id_equal(&global->server_id, &self) ||
+		  ((server_id_equal(&global->server_id, &self) &&
+		    global->open_volatile_id ==
+		    op->global->open_volatile_id) ||
 		   phstore_open_is_taken(global));
 	TALLOC_FREE(global);
 	if (is_ours) {

@@ -41,6 +41,8 @@ struct sim_disk {
 struct sim_node {
 	bool up;
 	bool lost;			/* for ever */
+	bool was_lost;			/* or came back empty */
+	bool was_emptied;		/* maybe in vain */
 	bool was_active;
 	struct repl_core *core;
 	struct sim_disk disk;		/* survives */

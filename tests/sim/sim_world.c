@@ -168,6 +168,7 @@ static void op_clear(void *p)
 
 	if (nd != NULL) {
 		sim_trace(h->sim, "n%u is emptied", h->node);
+		nd->was_emptied = true;
 		memset(nd->mem, 0, sizeof(nd->mem));
 	}
 }
@@ -540,6 +541,7 @@ static void disturb(struct sim *s)
 		    sim_random(s, 3) == 0) {
 			s->num_lost++;
 			stop(s, i);
+			nd->was_lost = true;
 			memset(&nd->disk, 0, sizeof(nd->disk));
 			memset(nd->mem, 0, sizeof(nd->mem));
 			nd->lost = sim_random(s, 2) == 0;
@@ -710,8 +712,14 @@ bool sim_quiet(struct sim *s)
 bool sim_force(struct sim *s)
 {
 	struct repl_status st;
-	unsigned int i = 0;
+	uint64_t lost = 0;
+	unsigned int i;
 
+	for (i = 0; i < s->n; i++) {
+		lost |= s->node[i].was_lost || s->node[i].was_emptied ?
+			1ULL << i : 0;
+	}
+	i = 0;
 	while (i < s->n && !s->node[i].up) {
 		i++;
 	}
@@ -719,7 +727,7 @@ bool sim_force(struct sim *s)
 		return false;
 	}
 	repl_get_status(s->node[i].core, &st);
-	if (st.epoch != 0 || st.missing == 0) {
+	if (st.epoch != 0 || st.missing == 0 || (st.missing & ~lost) != 0) {
 		return false;
 	}
 	sim_trace(s, "the operator goes on without %llx",
