@@ -153,6 +153,18 @@ static bool phstore_open_is_taken(const struct smbXsrv_open_global *global)
 			   phstore_open_taken_from.disconnect_time);
 }
 
+/* No other node can have taken it since its record was looked at. */
+static bool phstore_open_is_sure(const struct smbXsrv_open *op)
+{
+	uint64_t epoch;
+
+	if (!lp_clustering()) {
+		return true;
+	}
+	epoch = dbwrap_phstore_epoch();
+	return epoch != 0 && op->phstore_epoch == epoch;
+}
+
 bool phstore_open_is_ours(struct smbXsrv_open *op,
 			  TDB_DATA key,
 			  TDB_DATA value)
@@ -160,9 +172,9 @@ bool phstore_open_is_ours(struct smbXsrv_open *op,
 	struct server_id self = messaging_server_id(global_messaging_context());
 	uint64_t epoch = dbwrap_phstore_epoch();
 	struct smbXsrv_open_global *global = NULL;
-	bool is_ours;
+	bool is_ours = phstore_open_is_sure(op);
 
-	if (!lp_clustering() || (epoch != 0 && op->phstore_epoch == epoch)) {
+	if (is_ours) {
 		return true;
 	}
 	if (value.dsize == 0) {
@@ -203,14 +215,10 @@ static void phstore_open_ours_fn(struct db_record *rec,
 NTSTATUS phstore_open_check_ours(struct smbXsrv_open *op)
 {
 	struct phstore_open_ours look = { .op = op };
-	uint64_t epoch;
+	bool is_sure = phstore_open_is_sure(op);
 	NTSTATUS status;
 
-	if (!lp_clustering()) {
-		return NT_STATUS_OK;
-	}
-	epoch = dbwrap_phstore_epoch();
-	if (epoch != 0 && op->phstore_epoch == epoch) {
+	if (is_sure) {
 		return NT_STATUS_OK;
 	}
 	status = phstore_open_do_locked(

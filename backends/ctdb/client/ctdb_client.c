@@ -67,7 +67,7 @@ static void client_close(struct phctdb *c)
 	c->out_bytes = 0;
 	c->in_len = 0;
 	/* not while one reads from it whose answer found ctdbd gone */
-	if (c->in_size > READ_SIZE && !c->handling) {
+	if (c->in_size > READ_SIZE && c->gone == NULL) {
 		TALLOC_FREE(c->in);
 		c->in_size = 0;
 	}
@@ -445,12 +445,10 @@ static void client_read(struct phctdb *c)
 				break;
 			}
 			c->gone = &gone;
-			c->handling = true;
 			ok = client_packet(c, c->in + pos, len);
 			if (gone) {
 				return;
 			}
-			c->handling = false;
 			c->gone = NULL;
 			if (!ok || c->fd == -1) {
 				return;

@@ -44,9 +44,8 @@ struct phctdb {
 	size_t out_bytes;
 	struct phctdb_listener *listeners;
 
-	/* set when a callback freed us */
+	/* not NULL: a packet in `in` is handled; set when that freed us */
 	bool *gone;
-	bool handling;			/* a packet in `in` */
 
 	/* requests under way */
 	struct phctdb_slot {
