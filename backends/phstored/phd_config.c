@@ -63,7 +63,7 @@ static const char usage[] =
 "  --sink NAME           where the log is shipped to: ctdb (default) or, if\n"
 "                        built with librados, rados\n"
 "  --cluster NAME        name of the cluster, up to 23 bytes (ctdb)\n"
-"  --cluster-id NUMBER   tells two clusters of one name apart\n"
+"  --cluster-id NUMBER   tells messages of two clusters of one name apart\n"
 "  --copies K            nodes that have a change before it is\n"
 "                        acknowledged, this one included (2)\n"
 "  --zones LIST          nodes that fail together, as 0,1/2,3: copies go to\n"

@@ -446,6 +446,7 @@ static bool begin_core(struct phd_ctdb *d, const struct phd_view *view)
 		.nodes = view->nodes,
 		.copies = conf->copies,
 		.cluster = d->cluster,
+		.birth = phd_ctdb_birth(),
 		.beside = true,
 		.pull_all = d->pull_all || damaged(d, true),
 		.sweep_ticks = SWEEP_TICKS,
@@ -532,7 +533,7 @@ static void on_view(void *user_data, const struct phd_view *view)
 
 static void come_back(struct phd_ctdb *d)
 {
-	bool ok = phd_ctdb_full_over(d);
+	bool ok = !d->stranger && phd_ctdb_full_over(d);
 
 	if (!ok) {
 		return;
@@ -628,25 +629,6 @@ static void sink_readable(struct phd *phd)
 	pump(of(phd));
 }
 
-/* What was refused is worth a line each time it grows. */
-static void tell_strangers(struct phd_ctdb *d, const struct repl_status *st)
-{
-	if (st->num_other_version > d->told_version) {
-		phd_log(0, "%" PRIu64 " messages of another protocol version "
-			"were dropped: all nodes must run releases of one "
-			"protocol", st->num_other_version - d->told_version);
-	}
-	if (st->num_other_cluster > d->told_cluster) {
-		phd_log(0, "%" PRIu64 " messages of another cluster id were "
-			"dropped: two clusters of the name \"%s\", or another "
-			"`cluster id` on some node",
-			st->num_other_cluster - d->told_cluster,
-			d->phd->conf->cluster);
-	}
-	d->told_version = st->num_other_version;
-	d->told_cluster = st->num_other_cluster;
-}
-
 static void sink_tick(struct phd *phd)
 {
 	struct phd_ctdb *d = of(phd);
@@ -685,7 +667,7 @@ static void sink_tick(struct phd *phd)
 	}
 	if (!d->down) {
 		repl_get_status(d->core, &st);
-		tell_strangers(d, &st);
+		phd_ctdb_tell_strangers(d, &st);
 		phd_ctdb_tell_status(d);
 	}
 }

@@ -5,6 +5,7 @@
  *
  * phd_ctdb.c         the sink: reads the log, drives the core, the gate
  * phd_ctdb_store.c   what the core asks of the store
+ * phd_ctdb_stranger.c  messages and stores of other clusters
  * phd_sync.c         syncs, in a thread
  * phd_ctdb_status.c  status of all nodes
  * phd_meta.c         what a node must remember besides its store
@@ -60,6 +61,9 @@ struct phd_ctdb {
 	int meta_fd;
 	uint64_t meta_seq;
 	uint64_t cluster;
+
+	bool stranger;			/* the store is another cluster's */
+	uint64_t told_strangers;
 
 	/* the store had no room: no part of the cluster until it has */
 	bool resigned;
@@ -126,6 +130,11 @@ void phd_ctdb_began(struct phd_ctdb *d);
 
 void phd_ctdb_synced(struct phd_ctdb *d, enum phstore_err err,
 		     const char *text);
+
+/* phd_ctdb_stranger.c */
+uint64_t phd_ctdb_birth(void);
+void phd_ctdb_stranger(struct phd_ctdb *d, uint64_t birth);
+void phd_ctdb_tell_strangers(struct phd_ctdb *d, const struct repl_status *st);
 
 /* phd_ctdb_full.c */
 void phd_ctdb_resign(struct phd_ctdb *d, const char *what);

@@ -54,6 +54,12 @@ void phd_ctdb_waits_for(const struct repl_status *st, char *buf, size_t size)
 {
 	char nodes[PHD_LIST_LEN];
 
+	if (st->split) {
+		phd_ctdb_list(st->strangers, nodes, sizeof(nodes));
+		snprintf(buf, size, "the stores of the nodes %s are of "
+			 "different clusters of one name", nodes);
+		return;
+	}
 	if (st->missing == 0) {
 		snprintf(buf, size, "a new epoch is being formed");
 		return;
@@ -226,6 +232,7 @@ void phd_ctdb_status(struct phd *phd, struct phd_json *j)
 	struct repl_status st = {};
 	struct phstore_stat stat = {};
 	uint64_t members;
+	char birth[17];
 
 	phd_json_u64(j, "copies_wanted", phd->conf->copies);
 	phd_json_str(j, "zones", phd->conf->zones == NULL ? "" :
@@ -236,6 +243,7 @@ void phd_ctdb_status(struct phd *phd, struct phd_json *j)
 	repl_get_status(d->core, &st);
 	(void)phstore_stat(phd->store, &stat);
 	members = st.epoch != 0 ? st.meta.members : 0;
+	snprintf(birth, sizeof(birth), "%016" PRIx64, st.meta.birth);
 	phd_json_u64(j, "node", d->view.self);
 	phd_json_bool(j, "active", st.state == REPL_ACTIVE);
 	phd_json_bool(j, "ctdb", !d->down);
@@ -254,6 +262,8 @@ void phd_ctdb_status(struct phd *phd, struct phd_json *j)
 	phd_json_u64(j, "lag_transactions", st.head - st.durable);
 	json_set(j, "ships_to", st.successors);
 	phd_json_u64(j, "deletions_to_sweep", st.num_tombstones);
+	json_set(j, "strangers", st.strangers);
+	phd_json_str(j, "birth", birth);
 	phd_json_u64(j, "last_epoch", st.meta.epoch);
 	phd_json_u64(j, "promised", st.meta.promised);
 	phd_json_u64(j, "complete_for", st.meta.data);

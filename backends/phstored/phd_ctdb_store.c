@@ -453,6 +453,11 @@ static void op_state(void *p, enum repl_state state, uint64_t epoch)
 	phd_ctdb_began(d);
 }
 
+static void op_stranger(void *p, uint64_t birth)
+{
+	phd_ctdb_stranger(p, birth);
+}
+
 const struct repl_ops phd_repl_ops = {
 	.send = op_send,
 	.meta = op_meta,
@@ -467,4 +472,5 @@ const struct repl_ops phd_repl_ops = {
 	.forgotten = op_forgotten,
 	.turn = op_turn,
 	.state = op_state,
+	.stranger = op_stranger,
 };

@@ -8,18 +8,19 @@
  * older one. Numbers are little-endian.
  *
  *     0  8 bytes  "PHMETA\n" NUL
- *     8  u32      format version, 2
+ *     8  u32      format version, 3
  *    12  u32      CRC-32 of bytes 16..127
  *    16  u64      seq
  *    24  16 bytes uuid of the store it belongs to
  *    40  u64      cluster id
  *    48  u32      node
  *    52  u32      zero
- *    56  48 bytes meta, see backends/ctdb/core/repl_wire.h
- *   104  24 bytes zero
+ *    56  56 bytes meta, see backends/ctdb/core/repl_wire.h
+ *   112  16 bytes zero
  *
- * Version 1 had sets of 32 nodes: its meta is u64 promised, epoch, data, u32
- * members, voters, k, flags, u64 zero. It is read; what is written is 2.
+ * Version 2 had no birth, its meta is 48 bytes. Version 1 had sets of 32 nodes:
+ * its meta is u64 promised, epoch, data, u32 members, voters, k, flags, u64
+ * zero. Both are read, with the birth 0; what is written is 3.
  *
  * The flag BEGAN is newer than version 2: releases before it never set it and,
  * where they find it, clear it when they begin. Both are true: without it
@@ -47,7 +48,8 @@
 
 #define META_LEN 128
 #define META_SLOT 4096
-#define META_VERSION 2
+#define META_VERSION 3
+#define META_LEN_V2 48
 
 static const uint8_t meta_magic[8] = "PHMETA\n";
 
@@ -87,6 +89,14 @@ static bool meta_pull_v1(const uint8_t *buf, struct repl_meta *meta)
 	       phstore_pull_u64(buf + 40) == 0;
 }
 
+static bool meta_pull_v2(const uint8_t *buf, struct repl_meta *meta)
+{
+	uint8_t now[REPL_META_LEN] = {};
+
+	memcpy(now, buf, META_LEN_V2);
+	return repl_meta_pull(now, sizeof(now), meta);
+}
+
 static enum phstore_err file_pull(const uint8_t *buf, size_t len,
 				  struct meta_file *f)
 {
@@ -109,9 +119,17 @@ static enum phstore_err file_pull(const uint8_t *buf, size_t len,
 	memcpy(f->uuid, buf + 24, 16);
 	f->cluster = phstore_pull_u64(buf + 40);
 	f->node = phstore_pull_u32(buf + 48);
-	ok = version == META_VERSION ?
-	     repl_meta_pull(buf + 56, REPL_META_LEN, &f->meta) :
-	     meta_pull_v1(buf + 56, &f->meta);
+	switch (version) {
+	case 1:
+		ok = meta_pull_v1(buf + 56, &f->meta);
+		break;
+	case 2:
+		ok = meta_pull_v2(buf + 56, &f->meta);
+		break;
+	default:
+		ok = repl_meta_pull(buf + 56, REPL_META_LEN, &f->meta);
+		break;
+	}
 	return ok ? PHSTORE_OK : PHSTORE_ERR_CORRUPT;
 }
 

@@ -364,6 +364,12 @@ static void op_state(void *p, enum repl_state state, uint64_t epoch)
 	nd->epoch = state == REPL_ACTIVE ? epoch : 0;
 }
 
+static void op_stranger(void *p, uint64_t birth)
+{
+	(void)p;
+	(void)birth;
+}
+
 static const struct repl_ops ops = {
 	.send = op_send,
 	.meta = op_meta,
@@ -378,6 +384,7 @@ static const struct repl_ops ops = {
 	.forgotten = op_forgotten,
 	.turn = op_turn,
 	.state = op_state,
+	.stranger = op_stranger,
 };
 
 /* ---- phstored ---- */

@@ -9,7 +9,8 @@
  * by a restart, and after a cold start all is read for nothing; or less is
  * read although nobody knows that the epoch has begun. And: a node says that it
  * is complete when a sync ends that began before it had read the others; and
- * one that was emptied takes what a damaged store has for all there is.
+ * one that was emptied takes what a damaged store has for all there is. Or late
+ * words of another cluster make a node leave its own, or it is emptied for one.
  *
  * One core; the test is the other two nodes, and its disk.
  *
@@ -51,6 +52,7 @@ struct node {
 	bool unreadable;	/* a record, as is found when it is read */
 	uint64_t reached;
 	uint64_t active;
+	uint64_t stranger;	/* it was told so */
 	bool began_first;	/* it was on disk when changes were taken */
 };
 
@@ -154,6 +156,13 @@ static void op_state(void *p, enum repl_state state, uint64_t epoch)
 	}
 }
 
+static void op_stranger(void *p, uint64_t birth)
+{
+	struct node *nd = p;
+
+	nd->stranger = birth;
+}
+
 static const struct repl_ops test_ops = {
 	.send = op_send,
 	.meta = op_meta,
@@ -168,6 +177,7 @@ static const struct repl_ops test_ops = {
 	.forgotten = op_forgotten,
 	.turn = op_nothing,
 	.state = op_state,
+	.stranger = op_stranger,
 };
 
 /* A process that begins with what is on disk. */
@@ -269,6 +279,7 @@ static const struct repl_plan all_read_all = {
 	.voters = ALL,
 	.k = 2,
 	.generation = 4711,
+	.birth = 4712,
 };
 
 /* Node 1 in an attempt of node 0, from START to its sync. */
@@ -554,6 +565,64 @@ static void test_coordinator(void **state)
 	assert_int_equal(base, 0);
 }
 
+static bool told(struct node *nd, uint64_t epoch, uint64_t birth)
+{
+	uint8_t buf[REPL_HDR];
+	struct repl_hdr hdr = {
+		.len = sizeof(buf),
+		.version = REPL_PROTOCOL,
+		.type = REPL_REFUSE,
+		.flags = REPL_STRANGER,
+		.to = 1,
+		.cluster = 1,
+		.epoch = epoch,
+		.arg1 = epoch,
+		.arg2 = birth,
+	};
+
+	nd->stranger = 0;
+	repl_hdr_push(buf, &hdr);
+	repl_receive(nd->core, buf, sizeof(buf));
+	return nd->stranger != 0;
+}
+
+/* "You are a stranger" counts as an answer to its last promise only. */
+static void test_stranger(void **state)
+{
+	struct repl_plan plan = all_read_all;
+	const uint8_t *ignored = NULL;
+	uint8_t body[REPL_PLAN_LEN];
+	struct node nd = {};
+	bool is;
+
+	(void)state;
+	begin(&nd, 1);
+	(void)says_began(&nd, FIRST_EPOCH);
+	is = told(&nd, FIRST_EPOCH, 77);
+	assert_false(is);		/* it is in no cluster yet */
+	commits(&nd, FIRST_EPOCH);
+	is = told(&nd, FIRST_EPOCH, 77);
+	assert_false(is);
+	(void)says_began(&nd, FIRST_EPOCH + 256);
+	is = told(&nd, FIRST_EPOCH, 77);
+	assert_false(is);		/* late */
+	is = told(&nd, FIRST_EPOCH + 256, all_read_all.birth);
+	assert_false(is);		/* its own */
+	is = told(&nd, FIRST_EPOCH + 256, 77);
+	assert_true(is);
+	assert_int_equal(nd.stranger, 77);
+
+	/* nor does it follow another cluster */
+	nd.num_sent = 0;
+	plan.birth = 77;
+	plan.sources = 1;
+	repl_plan_push(body, &plan);
+	hear(&nd, 0, 1, REPL_START, FIRST_EPOCH + 256, body, sizeof(body));
+	assert_int_equal(said(&nd, REPL_PULL, &ignored), 0);
+	assert_int_equal(nd.disk.data, FIRST_EPOCH);
+	TALLOC_FREE(nd.core);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -561,6 +630,7 @@ int main(void)
 		cmocka_unit_test(test_item),
 		cmocka_unit_test(test_sync_before),
 		cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_stranger),
 		cmocka_unit_test(test_damaged_later),
 		cmocka_unit_test(test_coordinator),
 	};

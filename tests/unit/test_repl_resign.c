@@ -15,6 +15,7 @@
  * old, and with ones that do not tell those they believe gone.
  */
 
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -187,6 +188,12 @@ static void op_state(void *p, enum repl_state state, uint64_t epoch)
 	nd->epoch = state == REPL_ACTIVE ? epoch : 0;
 }
 
+static void op_stranger(void *p, uint64_t birth)
+{
+	(void)p;
+	fail_msg("refused as of another cluster, not %" PRIx64, birth);
+}
+
 static const struct repl_ops test_ops = {
 	.send = op_send,
 	.meta = op_meta,
@@ -201,6 +208,7 @@ static const struct repl_ops test_ops = {
 	.forgotten = op_forgotten,
 	.turn = op_nothing,
 	.state = op_state,
+	.stranger = op_stranger,
 };
 
 static void begin(struct node *nd, unsigned int room)

@@ -113,6 +113,7 @@ static void test_meta_plan(void **state)
 			.voters = rnd(),
 			.k = rnd() % (PHSTORE_NODES_MAX + 1),
 			.flags = rnd() % 4,
+			.birth = rnd(),
 		};
 		struct repl_meta m2 = {};
 		struct repl_plan p = {
@@ -121,6 +122,8 @@ static void test_meta_plan(void **state)
 			.k = 1 + rnd() % PHSTORE_NODES_MAX,
 			.flags = rnd() % 2,
 			.generation = rnd(),
+			.base = rnd(),
+			.birth = rnd(),
 		};
 		struct repl_plan p2 = {};
 		uint8_t plan_buf[REPL_PLAN_LEN];

@@ -151,7 +151,7 @@ void repl_resign(struct repl_core *c)
 	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		if (others & BIT(i)) {
 			repl_send(c, REPL_REFUSE, i, c->meta.promised,
-				  c->meta.promised, 0, NULL, 0, 1);
+				  c->meta.promised, 0, NULL, 0, REPL_GONE);
 		}
 	}
 }
@@ -302,6 +302,8 @@ void repl_get_status(struct repl_core *c, struct repl_status *st)
 		.up = c->up,
 		.missing = c->missing,
 		.missing_needed = c->missing_needed,
+		.strangers = c->strangers,
+		.split = c->split,
 		.head = c->head,
 		.replicated = c->reached_mem,
 		.durable = c->reached_disk,

@@ -91,6 +91,12 @@ struct repl_ops {
 	void (*state)(void *private_data,
 		      enum repl_state state,
 		      uint64_t epoch);
+	/**
+	 * The store is another cluster's: most nodes here have this birth.
+	 * The driver must end the core; nothing in the store was changed but
+	 * what it has promised.
+	 */
+	void (*stranger)(void *private_data, uint64_t birth);
 };
 
 struct repl_config {
@@ -100,6 +106,7 @@ struct repl_config {
 	/* what fails together has one number; 0: a node by itself */
 	uint8_t zone[PHSTORE_NODES_MAX];
 	uint64_t cluster;	/* of all messages */
+	uint64_t birth;		/* of a new cluster: any random number, not 0 */
 	/*
 	 * Who waits for `reached` of class SYNC waits for this node's sync
 	 * as well, beside it: so repl_write() asks for none, and what is
@@ -127,6 +134,8 @@ struct repl_status {
 	uint64_t up;
 	uint64_t missing;		/* coordinator: why it waits */
 	uint32_t missing_needed;	/* how many of these are needed */
+	uint64_t strangers;		/* coordinator: of another birth, */
+	bool split;			/* or of two, none with most nodes */
 	uint64_t head;			/* last position written here */
 	uint64_t replicated;
 	uint64_t durable;

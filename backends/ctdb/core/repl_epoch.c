@@ -115,6 +115,12 @@ void repl_on_start(struct repl_core *c,
 	if (h->epoch != a->epoch || !(plan->members & self)) {
 		return;
 	}
+	if (c->meta.epoch != 0 && plan->birth != c->meta.birth &&
+	    !MUTANT(MUT_STRANGER_TAKEN))
+	{
+		/* a store is never emptied for another cluster */
+		return;
+	}
 	if (a->phase == ATT_READY) {
 		answer(c, REPL_READY);
 		return;
@@ -273,6 +279,9 @@ void repl_epoch_synced(struct repl_core *c)
 	}
 	c->meta.data = c->att.epoch;
 	c->meta.flags |= c->att.plan.flags & REPL_META_FIRST;
+	if (c->meta.epoch == 0) {
+		c->meta.birth = c->att.plan.birth;
+	}
 	repl_save_meta(c);
 	c->att.phase = ATT_READY;
 	answer(c, REPL_READY);
@@ -290,6 +299,7 @@ void repl_on_commit(struct repl_core *c,
 		c->meta.members = plan->members;
 		c->meta.voters = plan->voters;
 		c->meta.k = plan->k;
+		c->meta.birth = plan->birth;
 		if (!MUTANT(MUT_BEGAN_KEPT)) {
 			c->meta.flags &= ~REPL_META_BEGAN;
 		}
@@ -314,6 +324,16 @@ void repl_on_activate(struct repl_core *c, const struct repl_hdr *h)
 	if (h->epoch == c->active && c->active != 0) {
 		repl_send(c, REPL_ACTIVATED, h->from, h->epoch, 0, 0,
 			  NULL, 0, 0);
+	}
+}
+
+/* Who has what we promised says that we have no part in it. */
+void repl_on_stranger(struct repl_core *c, const struct repl_hdr *h)
+{
+	if (h->epoch == c->att.epoch && c->att.phase == ATT_PROMISED &&
+	    c->meta.epoch != 0 && h->arg2 != c->meta.birth)
+	{
+		c->conf.ops->stranger(c->conf.private_data, h->arg2);
 	}
 }
 

@@ -74,6 +74,88 @@ static bool votes(const struct repl_meta *m)
 		MUTANT(MUT_BLANK_VOTES);
 }
 
+/*
+ * Nodes with stores of different clusters have answered: docs/REPLICATION.md,
+ * "Two clusters of one name". Strangers are told so and left out; false: it
+ * can not be known who is one.
+ */
+static bool lead_sort_out(struct repl_core *c)
+{
+	struct lead *l = &c->lead;
+	uint64_t born = 0, voting = 0, ours = 0, birth = 0;
+	uint64_t strangers;
+	uint8_t i, j;
+
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
+		if (!(l->answered & BIT(i))) {
+			continue;
+		}
+		born |= l->promise[i].epoch != 0 ? BIT(i) : 0;
+		voting |= votes(&l->promise[i]) ? BIT(i) : 0;
+	}
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
+		uint64_t same = 0;
+
+		for (j = 0; (born & BIT(i)) && j < PHSTORE_NODES_MAX; j++) {
+			if ((voting & BIT(j)) &&
+			    l->promise[j].birth == l->promise[i].birth) {
+				same |= BIT(j);
+			}
+		}
+		if (same != 0 && ((born & ~same) == 0 ||
+				  phstore_nodes_count(same) * 2 >
+				  phstore_nodes_count(c->conf.nodes)))
+		{
+			ours = same;
+			birth = l->promise[i].birth;
+		}
+	}
+	strangers = born & ~ours;
+	/* for people: who was one stays one until it answers otherwise */
+	c->strangers = (c->strangers & ~l->answered) | strangers;
+	c->split = born != 0 && ours == 0;
+	if (MUTANT(MUT_STRANGER_LEADS) || MUTANT(MUT_STRANGER_TAKEN)) {
+		return true;
+	}
+	if (c->split) {
+		c->missing = 0;
+		return false;
+	}
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
+		if (strangers & BIT(i)) {
+			repl_send(c, REPL_REFUSE, i, l->epoch, l->epoch, birth,
+				  NULL, 0, REPL_STRANGER);
+		}
+	}
+	l->answered &= ~strangers;
+	return !(strangers & BIT(c->conf.node));
+}
+
+/* Of a new cluster; one that began to be formed before keeps its own. */
+static uint64_t lead_birth(struct repl_core *c, const struct repl_meta *top)
+{
+	const struct lead *l = &c->lead;
+	uint64_t birth = c->conf.birth;
+	uint64_t newest = 0;
+	uint8_t i;
+
+	if (MUTANT(MUT_BIRTH_ANEW)) {
+		return birth + l->epoch;
+	}
+	if (top->epoch != 0) {
+		return top->birth;
+	}
+	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
+		if ((l->answered & BIT(i)) && l->promise[i].birth != 0 &&
+		    l->promise[i].data >= newest)
+		{
+			newest = l->promise[i].data;
+			birth = l->promise[i].birth;
+		}
+	}
+	return birth;
+}
+
 /* The rules "vote" and "data"; false: wait. */
 static bool lead_decide(struct repl_core *c)
 {
@@ -107,6 +189,7 @@ static bool lead_decide(struct repl_core *c)
 	if (top == NULL) {
 		return false;
 	}
+	plan.birth = lead_birth(c, top);
 
 	if (top->epoch == 0 && !l->force) {
 		/* a new cluster: everybody must be there */
@@ -187,7 +270,7 @@ static void lead_decide_or_wait(struct repl_core *c)
 {
 	bool ok;
 
-	ok = lead_decide(c);
+	ok = lead_sort_out(c) && lead_decide(c);
 	if (ok) {
 		lead_phase(c, LEAD_START);
 		return;
@@ -254,7 +337,11 @@ void repl_lead_message(struct repl_core *c,
 			/* whoever asks us has asked the lower ones */
 			c->mute |= c->up & (BIT(c->conf.node) - 1);
 		}
-		if (h->type == REPL_REFUSE && (h->flags & 1)) {
+		if (h->type == REPL_REFUSE && (h->flags & REPL_STRANGER)) {
+			repl_on_stranger(c, h);
+			return;
+		}
+		if (h->type == REPL_REFUSE && (h->flags & REPL_GONE)) {
 			lead_gone(c, h);
 			return;
 		}

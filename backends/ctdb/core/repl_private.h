@@ -58,6 +58,9 @@ enum {
 	MUT_BEGAN_EARLY,	/* noted when the epoch is committed to */
 	MUT_BEGAN_KEPT,		/* what was noted of the epoch before stays */
 	MUT_SYNC_BEFORE,	/* READY by a sync of an attempt before */
+	MUT_STRANGER_LEADS,	/* members of two clusters in one plan */
+	MUT_STRANGER_TAKEN,	/* the same, and who is one follows */
+	MUT_BIRTH_ANEW,		/* each epoch has a birth of its own */
 	MUT_END
 };
 
@@ -221,6 +224,8 @@ struct repl_core {
 
 	uint64_t missing;
 	uint32_t missing_needed;
+	uint64_t strangers;
+	bool split;
 	uint64_t num_attempts;
 	uint64_t num_garbage;
 	uint64_t num_other_version;
@@ -260,6 +265,7 @@ void repl_on_commit(struct repl_core *c,
 		    const struct repl_hdr *h,
 		    const struct repl_plan *plan);
 void repl_on_activate(struct repl_core *c, const struct repl_hdr *h);
+void repl_on_stranger(struct repl_core *c, const struct repl_hdr *h);
 void repl_begin(struct repl_core *c);
 void repl_epoch_synced(struct repl_core *c);
 void repl_epoch_tick(struct repl_core *c);

@@ -151,6 +151,7 @@ void repl_meta_push(uint8_t *buf, const struct repl_meta *meta)
 	phstore_push_u64(buf + 32, meta->voters);
 	phstore_push_u32(buf + 40, meta->k);
 	phstore_push_u32(buf + 44, meta->flags);
+	phstore_push_u64(buf + 48, meta->birth);
 }
 
 bool repl_meta_pull(const uint8_t *buf, size_t len, struct repl_meta *meta)
@@ -166,6 +167,7 @@ bool repl_meta_pull(const uint8_t *buf, size_t len, struct repl_meta *meta)
 		.voters = phstore_pull_u64(buf + 32),
 		.k = phstore_pull_u32(buf + 40),
 		.flags = phstore_pull_u32(buf + 44),
+		.birth = phstore_pull_u64(buf + 48),
 	};
 	return meta->k <= PHSTORE_NODES_MAX && meta->flags <= 3;
 }
@@ -179,6 +181,7 @@ void repl_plan_push(uint8_t *buf, const struct repl_plan *plan)
 	phstore_push_u32(buf + 28, plan->flags);
 	phstore_push_u64(buf + 32, plan->generation);
 	phstore_push_u64(buf + 40, plan->base);
+	phstore_push_u64(buf + 48, plan->birth);
 }
 
 bool repl_plan_pull(const uint8_t *buf, size_t len, struct repl_plan *plan)
@@ -194,6 +197,7 @@ bool repl_plan_pull(const uint8_t *buf, size_t len, struct repl_plan *plan)
 		.flags = phstore_pull_u32(buf + 28),
 		.generation = phstore_pull_u64(buf + 32),
 		.base = phstore_pull_u64(buf + 40),
+		.birth = phstore_pull_u64(buf + 48),
 	};
 	return plan->k >= 1 && plan->k <= PHSTORE_NODES_MAX &&
 		plan->members != 0 && plan->flags <= 1 &&

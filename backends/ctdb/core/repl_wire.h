@@ -13,7 +13,7 @@
  *    0 u32 magic     "PHR1"
  *    4 u32 crc       CRC-32 of bytes 8..len
  *    8 u32 len       of the whole message
- *   12 u16 version   of the protocol, 2
+ *   12 u16 version   of the protocol, 3
  *   14 u8  type      enum repl_type
  *   15 u8  flags     by type
  *   16 u8  from      node
@@ -32,16 +32,17 @@
  *   16 u64 version.epoch
  *   24 u64 version.seq
  *
- *   meta, 48 bytes: u64 promised, epoch, data, members, voters, u32 k, flags
+ *   meta, 56 bytes: u64 promised, epoch, data, members, voters, u32 k, flags,
+ *   u64 birth
  *
- * Bodies: PROMISE meta; START, COMMIT plan (48 bytes: u64 members, sources,
- * voters, u32 k, flags, u64 generation, base); PULL a key; PULLED u32
+ * Bodies: PROMISE meta; START, COMMIT plan (56 bytes: u64 members, sources,
+ * voters, u32 k, flags, u64 generation, base, birth); PULL a key; PULLED u32
  * length and key of the request, then records; SHIP items (u32 number of
  * records, records); PURGE, FORGET records; the others none.
  *
- * Protocol 1 had sets of 32 nodes. A node that speaks another version takes
- * part in no epoch with this one: all of a cluster's phstoreds are stopped
- * for such an upgrade.
+ * Protocol 1 had sets of 32 nodes, 2 no birth. A node that speaks another
+ * version takes part in no epoch with this one: all of a cluster's phstoreds
+ * are stopped for such an upgrade.
  */
 
 #ifndef REPL_WIRE_H
@@ -55,11 +56,11 @@
 #include "phstore_nodes.h"
 
 #define REPL_MAGIC 0x31524850	/* "PHR1" */
-#define REPL_PROTOCOL 2
+#define REPL_PROTOCOL 3
 #define REPL_HDR 56
 #define REPL_RECORD_HDR 32
-#define REPL_META_LEN 48
-#define REPL_PLAN_LEN 48
+#define REPL_META_LEN 56
+#define REPL_PLAN_LEN 56
 #define REPL_KEY_MAX 4200
 #define REPL_MSG_MAX (80 * 1024 * 1024)
 
@@ -67,8 +68,9 @@ enum repl_type {
 	REPL_HELLO = 1,		/* not active; arg1 promised, arg2 epoch */
 	REPL_PREPARE,
 	REPL_PROMISE,
-	REPL_REFUSE,		/* arg1: what was promised already; flags 1:
-				 * GONE, takes no part any more */
+	REPL_REFUSE,		/* arg1: what was promised already; flags
+				 * REPL_GONE: takes no part any more,
+				 * REPL_STRANGER: you do not, arg2 our birth */
 	REPL_START,
 	REPL_PULL,		/* body: last key seen, or nothing; arg1: only
 				 * versions of this epoch on */
@@ -118,6 +120,10 @@ struct repl_record {
 	bool deleted;
 };
 
+/* flags of REPL_REFUSE */
+#define REPL_GONE 1
+#define REPL_STRANGER 2
+
 /* repl_meta.flags */
 #define REPL_META_FIRST 1	/* ready for the cluster's first epoch */
 #define REPL_META_BEGAN 2	/* this node saw that its epoch has begun */
@@ -131,6 +137,7 @@ struct repl_meta {
 	uint64_t voters;
 	uint32_t k;
 	uint32_t flags;
+	uint64_t birth;		/* of the cluster; counts with an epoch */
 };
 
 /** What a coordinator decided. */
@@ -142,6 +149,7 @@ struct repl_plan {
 	uint32_t flags;		/* REPL_META_FIRST */
 	uint64_t generation;	/* of CTDB, as the coordinator knew it */
 	uint64_t base;		/* sources have all that is older, or 0 */
+	uint64_t birth;
 };
 
 /** @brief Write the header of a message whose body is in place. */
