@@ -8,6 +8,7 @@
  * randomness comes from the seed, nothing from the machine.
  *
  * sim_world.c    network, disks, nodes, what may happen to them
+ * sim_stranger.c a node gets the disk of another cluster
  * sim_smbd.c     who waits for what was written, as with phstored
  * sim_oracle.c   what clients were promised, and whether it holds
  * sim_main.c     a run of one seed, of many, of the seeded faults
@@ -44,6 +45,7 @@ struct sim_node {
 	bool was_lost;			/* or came back empty */
 	bool was_emptied;		/* maybe in vain */
 	bool was_active;
+	bool stranger;			/* its disk is another cluster's */
 	struct repl_core *core;
 	struct sim_disk disk;		/* survives */
 	struct sim_copy mem[SIM_KEYS];	/* what the node sees */
@@ -157,6 +159,15 @@ void sim_synced(struct sim_node *nd, uint64_t no, uint64_t pos,
 void sim_smbd_acks(struct sim *s, uint8_t i);
 void sim_smbd_step(struct sim *s, uint8_t i);
 void sim_wrote(struct sim *s, uint8_t node, uint64_t pos);
+
+/* sim_stranger.c */
+uint64_t sim_birth(const struct sim *s, uint8_t node);
+bool sim_stranger_seed(const struct sim *s);
+void sim_stranger_begin(struct sim *s, uint8_t node);
+void sim_stranger_meta(struct sim *s, uint8_t node,
+		       const struct repl_meta *meta);
+void sim_stranger_stores(struct sim *s, uint8_t node, uint64_t value);
+void sim_stranger_told(struct sim *s, uint8_t node);
 
 /* sim_oracle.c */
 void oracle_write(struct sim *s, uint8_t node);

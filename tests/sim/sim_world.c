@@ -127,6 +127,7 @@ static void op_meta(void *p, const struct repl_meta *meta)
 		  (unsigned long long)meta->epoch,
 		  (unsigned long long)meta->data,
 		  (unsigned long long)meta->members);
+	sim_stranger_meta(h->sim, h->node, meta);
 	nd->disk.meta = *meta;
 }
 
@@ -149,6 +150,7 @@ static void op_apply(void *p, const struct repl_record *recs, size_t n)
 		if (r->value.len > 0) {
 			memcpy(value, r->value.data, r->value.len);
 		}
+		sim_stranger_stores(h->sim, h->node, strtoull(value, NULL, 10));
 		sim_trace(h->sim, "n%u stores k%u (%llu,%llu) v%s", h->node,
 			  key, (unsigned long long)r->version.epoch,
 			  (unsigned long long)r->version.seq, value);
@@ -169,6 +171,7 @@ static void op_clear(void *p)
 	if (nd != NULL) {
 		sim_trace(h->sim, "n%u is emptied", h->node);
 		nd->was_emptied = true;
+		sim_stranger_stores(h->sim, h->node, 0);
 		memset(nd->mem, 0, sizeof(nd->mem));
 	}
 }
@@ -319,6 +322,17 @@ static void op_state(void *p, enum repl_state state, uint64_t epoch)
 	}
 }
 
+static void op_stranger(void *p, uint64_t birth)
+{
+	struct handle *h = p;
+	struct sim_node *nd = alive(p);
+
+	(void)birth;
+	if (nd != NULL) {
+		sim_stranger_told(h->sim, h->node);
+	}
+}
+
 static const struct repl_ops ops = {
 	.send = op_send,
 	.meta = op_meta,
@@ -333,6 +347,7 @@ static const struct repl_ops ops = {
 	.forgotten = op_forgotten,
 	.turn = op_turn,
 	.state = op_state,
+	.stranger = op_stranger,
 };
 
 static void reconfigure_soon(struct sim *s)
@@ -354,6 +369,7 @@ static void start(struct sim *s, uint8_t i)
 		.nodes = (1ULL << s->n) - 1,
 		.copies = s->k,
 		.cluster = 7,
+		.birth = sim_birth(s, i),
 		.lazy = (s->seed & 3) == 3,
 		.beside = s->beside,
 		.sweep_ticks = 10,
@@ -547,6 +563,9 @@ static void disturb(struct sim *s)
 			nd->lost = sim_random(s, 2) == 0;
 			sim_trace(s, "n%u is lost%s", i, nd->lost ?
 				  " for ever" : ", comes back empty");
+			if (!nd->lost && sim_stranger_seed(s)) {
+				sim_stranger_begin(s, i);
+			}
 		}
 		break;
 	case 15:
