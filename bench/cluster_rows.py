@@ -158,7 +158,8 @@ def wanted(data):
     for whom, what, limit in (
             ("other", "SIGKILL of all of a node (not ctdb's leader)", None),
             ("leader", "SIGKILL of all of a node (ctdb's leader)", None),
-            ("cut", "a node's link is cut (not ctdb's leader's)", 10.0)):
+            ("cut", "a node's link is cut (not ctdb's leader's)", 10.0),
+            ("cut-leader", "the link of ctdb's leader is cut", 10.0)):
         yield ("failover/%s/total" % whom, "s", "<" if limit else None,
                limit, total("sync", whom), total("full_outage", whom),
                what + " until the handle is back on another one and was "
