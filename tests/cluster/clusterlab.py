@@ -527,7 +527,8 @@ def read(folder, name):
     try:
         with open(os.path.join(folder, name), errors="replace") as f:
             return f.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
+        # the latter: /proc of a process that ends at this moment
         return ""
 
 
