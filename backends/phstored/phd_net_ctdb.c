@@ -69,11 +69,21 @@ static void dbs_stale(struct net_ctdb *n)
 	n->num_dbs = 0;
 }
 
-static bool in_service(const struct phctdb_state *st)
+/*
+ * A node that is being shut down is one of the members until its ctdbd ends:
+ * first its addresses move, then smbd stops, then the event script has all of
+ * it flushed.
+ */
+static bool takes_part(const struct phctdb_state *st)
 {
 	return st->up && !st->recovering &&
-	       st->runstate >= PHCTDB_RUN_FIRST_RECOVERY &&
-	       st->runstate < PHCTDB_RUN_SHUTDOWN;
+	       st->runstate >= PHCTDB_RUN_FIRST_RECOVERY;
+}
+
+/* No recovery; and what is closed at a shutdown stays closed. */
+static bool may_open(const struct phctdb_state *st)
+{
+	return takes_part(st) && st->runstate < PHCTDB_RUN_SHUTDOWN;
 }
 
 static void look_at(struct net_ctdb *n, const struct phctdb_state *st)
@@ -82,7 +92,7 @@ static void look_at(struct net_ctdb *n, const struct phctdb_state *st)
 	bool member = false;
 	uint32_t i;
 
-	if (!in_service(st)) {
+	if (!takes_part(st)) {
 		phd_net_down(n->net, !st->up ? "waits for ctdbd" :
 			     st->recovering ? "ctdb is recovering" :
 			     "ctdb is not ready yet");
@@ -159,7 +169,7 @@ static void looked(struct net_ctdb *n, const struct phctdb_state *st)
 	if (n->looks == 0) {
 		return;
 	}
-	if (!in_service(st)) {
+	if (!may_open(st)) {
 		/* not at once again: ctdbd is busy with its recovery */
 		n->looks = 2;
 		return;
