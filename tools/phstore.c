@@ -256,7 +256,7 @@ static const struct command commands[] = {
 "For a cluster that waits after all nodes were down, because nodes that may\n"
 "have the newest records do not come back. NODES, as 1,2, are struck off; the\n"
 "others begin with the newest they have, and what only the lost ones had is\n"
-"lost. To be asked on the lowest node that is active. You promise that these\n"
+"lost. To be asked on the node that leads. You promise that these\n"
 "nodes do not serve at this moment; one that comes back is emptied.\n"
 "\n"
 "Examples:\n"

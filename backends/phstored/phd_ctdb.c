@@ -693,6 +693,7 @@ static bool sink_flushed(struct phd *phd)
 
 static char *force(struct phd_ctdb *d, TALLOC_CTX *mem_ctx, const char *arg)
 {
+	struct repl_status st = {};
 	uint64_t lost = 0;
 	char *end = NULL;
 	char list[PHD_LIST_LEN];
@@ -709,6 +710,10 @@ static char *force(struct phd_ctdb *d, TALLOC_CTX *mem_ctx, const char *arg)
 		lost |= phstore_node_bit(n);
 		arg = *end == ',' ? end + 1 : end;
 	}
+	if (d->resigned) {
+		return talloc_asprintf(mem_ctx, "error: %s\n",
+				       d->resigned_reason);
+	}
 	if (d->core == NULL || d->down) {
 		return talloc_strdup(mem_ctx, "error: ctdbd is not there\n");
 	}
@@ -722,10 +727,17 @@ static char *force(struct phd_ctdb *d, TALLOC_CTX *mem_ctx, const char *arg)
 				       "nodes that are gone can be left "
 				       "behind\n", list);
 	}
-	if (d->view.self != phstore_nodes_lowest(d->view.up)) {
-		return talloc_asprintf(mem_ctx, "error: ask node %d, the "
-				       "lowest that is active\n",
-				       phstore_nodes_lowest(d->view.up));
+	repl_get_status(d->core, &st);
+	if (st.leader != d->view.self) {
+		return talloc_asprintf(mem_ctx, "error: ask node %u, which "
+				       "leads\n", st.leader);
+	}
+	if (st.split) {
+		phd_ctdb_list(st.strangers, list, sizeof(list));
+		return talloc_asprintf(mem_ctx, "error: the stores of the "
+				       "nodes %s are of different clusters. "
+				       "Move away those that do not belong "
+				       "here\n", list);
 	}
 	phd_ctdb_list(lost, list, sizeof(list));
 	phd_log(0, "operator: go on without the nodes %s for ever", list);

@@ -300,6 +300,7 @@ void repl_get_status(struct repl_core *c, struct repl_status *st)
 		.meta = c->meta,
 		.epoch = c->active,
 		.up = c->up,
+		.leader = repl_leader(c),
 		.missing = c->missing,
 		.missing_needed = c->missing_needed,
 		.strangers = c->strangers,

@@ -106,7 +106,7 @@ struct repl_config {
 	/* what fails together has one number; 0: a node by itself */
 	uint8_t zone[PHSTORE_NODES_MAX];
 	uint64_t cluster;	/* of all messages */
-	uint64_t birth;		/* of a new cluster: any random number, not 0 */
+	uint64_t birth;		/* of a new cluster: random; 0: it has none */
 	/*
 	 * Who waits for `reached` of class SYNC waits for this node's sync
 	 * as well, beside it: so repl_write() asks for none, and what is
@@ -132,6 +132,7 @@ struct repl_status {
 	struct repl_meta meta;
 	uint64_t epoch;			/* active one, or 0 */
 	uint64_t up;
+	uint8_t leader;			/* as this node sees it */
 	uint64_t missing;		/* coordinator: why it waits */
 	uint32_t missing_needed;	/* how many of these are needed */
 	uint64_t strangers;		/* coordinator: of another birth, */

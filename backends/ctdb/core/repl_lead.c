@@ -119,7 +119,20 @@ static bool lead_sort_out(struct repl_core *c)
 	}
 	if (c->split) {
 		c->missing = 0;
+		c->missing_needed = 0;
+		/* what the operator saw was another set of nodes */
+		l->force = false;
 		return false;
+	}
+	/* who was only READY there is no copy and no voter here */
+	for (i = 0; born != 0 && i < PHSTORE_NODES_MAX &&
+	     !MUTANT(MUT_STRANGER_READY); i++) {
+		if ((l->answered & BIT(i)) && l->promise[i].epoch == 0 &&
+		    l->promise[i].birth != birth)
+		{
+			l->promise[i].data = 0;
+			l->promise[i].flags = 0;
+		}
 	}
 	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
 		if (strangers & BIT(i)) {
@@ -146,7 +159,8 @@ static uint64_t lead_birth(struct repl_core *c, const struct repl_meta *top)
 		return top->birth;
 	}
 	for (i = 0; i < PHSTORE_NODES_MAX; i++) {
-		if ((l->answered & BIT(i)) && l->promise[i].birth != 0 &&
+		/* of a blank node it says nothing */
+		if ((l->answered & BIT(i)) && votes(&l->promise[i]) &&
 		    l->promise[i].data >= newest)
 		{
 			newest = l->promise[i].data;
@@ -418,6 +432,8 @@ void repl_lead_tick(struct repl_core *c)
 		l->phase = LEAD_NONE;
 		/* what the operator saw was another cluster */
 		l->force = false;
+		c->split = false;
+		c->strangers = 0;
 		return;
 	}
 	if (l->phase == LEAD_NONE) {

@@ -60,6 +60,7 @@ enum {
 	MUT_SYNC_BEFORE,	/* READY by a sync of an attempt before */
 	MUT_STRANGER_LEADS,	/* members of two clusters in one plan */
 	MUT_STRANGER_TAKEN,	/* the same, and who is one follows */
+	MUT_STRANGER_READY,	/* READY there counts here */
 	MUT_BIRTH_ANEW,		/* each epoch has a birth of its own */
 	MUT_END
 };
