@@ -61,6 +61,7 @@ HOOKS = [
                           smbd/phstore_smbd.c
                           smbd/phstore_open.c
                           smbd/phstore_open_lease.c
+                          smbd/phstore_open_locks.c
                           smbd/phstore_open_replay.c
                           smbd/phstore_lease_value.c
                           smbd/phstore_expire.c""",
@@ -256,6 +257,7 @@ NTSTATUS phstore_smb2_flush(struct smbXsrv_connection *xconn)
     hook("brlock-owner", "source3/locking/brlock.c",
          "after", '#include "serverid.h"', """
 #include "lib/dbwrap/dbwrap_phstore.h"
+#include "smbd/phstore_open.h"
 
 static bool phstore_lock_owner_exists(const struct server_id *pid);
 
@@ -379,9 +381,62 @@ static bool phstore_lock_owner_exists(const struct server_id *pid)
 	}
 """, scope="function smbd_smb2_lock_retry"),
 
+    # a LOCK that waits for the records, while the node is away: the copy of the
+    # locks is stored only if nobody else could change them meanwhile
+    hook("open-ours-copy", "source3/locking/brlock.c",
+         "before", "if (lp_locking(state->fsp->conn->params) &&", """
+	struct phstore_open_locks phstore_copy;
+	bool phstore_ok;
+
+	phstore_open_locks_begin(&phstore_copy);
+""", scope="function share_mode_do_locked_brl_fn"),
+
+    hook("open-ours-copied", "source3/locking/brlock.c",
+         "before", "state->cb(lck, br_lck, state->cb_data);", """
+	if (br_lck != NULL) {
+		phstore_open_locks_read(&phstore_copy,
+					br_lck->lock_data,
+					br_lck->num_locks *
+						sizeof(struct lock_struct));
+	}
+""", scope="function share_mode_do_locked_brl_fn"),
+
+    hook("open-ours-look", "source3/locking/brlock.c",
+         "before", "br_lck->record = dbwrap_fetch_locked("
+         "brlock_db, br_lck, key);", """
+phstore_look:
+	phstore_ok = phstore_open_locks_look(state->fsp, &phstore_copy);
+	if (!phstore_ok) {
+		TALLOC_FREE(br_lck);
+		state->status = NT_STATUS_FILE_CLOSED;
+		return;
+	}
+""", scope="function share_mode_do_locked_brl_fn"),
+
+    hook("open-ours-stay", "source3/locking/brlock.c",
+         "before", "byte_range_lock_flush(br_lck);", """
+	phstore_ok = phstore_open_locks_stay(
+		state->fsp,
+		&phstore_copy,
+		dbwrap_record_get_value(br_lck->record));
+	if (!phstore_ok) {
+		TALLOC_FREE(br_lck->record);
+		goto phstore_look;
+	}
+""", scope="function share_mode_do_locked_brl_fn"),
+
+    hook("open-ours-late", "source3/smbd/smb2_lock.c",
+         "before", "if (!NT_STATUS_IS_OK(status)) {", """
+	if (NT_STATUS_EQUAL(status, NT_STATUS_FILE_CLOSED)) {
+		dbwrap_phstore_too_late("a LOCK was under way while this "
+					"node was away");
+	}
+""", scope="function smbd_smb2_lock_try"),
+
     hook("open-ours-taken", "source3/smbd/smbXsrv_open.c",
          "before", "global->open_volatile_id = state->op->local_id;",
-         "	phstore_open_taken(global);",
+         "	phstore_open_taken(global);\n"
+         "	state->op->phstore_epoch = dbwrap_phstore_epoch();",
          scope="function smb2srv_open_recreate_fn"),
 
     hook("open-ours-close", "source3/smbd/smbXsrv_open.c",
@@ -631,6 +686,19 @@ NTSTATUS phstore_open_do_locked(uint32_t id,
 	TDB_DATA key = smbXsrv_open_global_id_to_key(id, &key_buf);
 
 	return dbwrap_do_locked(
+		smbXsrv_open_global_db_ctx, key, fn, private_data);
+}
+
+NTSTATUS phstore_open_read(uint32_t id,
+			   void (*fn)(TDB_DATA key,
+				      TDB_DATA value,
+				      void *private_data),
+			   void *private_data)
+{
+	struct smbXsrv_open_global_key_buf key_buf;
+	TDB_DATA key = smbXsrv_open_global_id_to_key(id, &key_buf);
+
+	return dbwrap_parse_record(
 		smbXsrv_open_global_db_ctx, key, fn, private_data);
 }
 

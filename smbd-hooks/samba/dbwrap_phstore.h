@@ -209,6 +209,16 @@ bool dbwrap_phstore_wanted_ctdb(uint64_t dbwrap_flags);
  */
 NTSTATUS dbwrap_phstore_ready(void);
 
+/** @brief To tell whether a value has changed. */
+uint64_t dbwrap_phstore_hash(const void *data, size_t len);
+
+/**
+ * @brief A change was prepared, and others have gone on without this node.
+ *
+ * A smbd that serves a client ends, as if killed: nothing is acknowledged.
+ */
+void dbwrap_phstore_too_late(const char *what);
+
 /** @brief The active epoch this node is a member of, 0: none, no cluster. */
 uint64_t dbwrap_phstore_epoch(void);
 

@@ -116,6 +116,13 @@ bool dbwrap_phstore_number_end(void)
 	return is_stored;
 }
 
+uint64_t dbwrap_phstore_hash(const void *data, size_t len)
+{
+	TDB_DATA buf = make_tdb_data(data, len);
+
+	return dbwrap_phstore_number_hash(&buf, 1);
+}
+
 uint64_t dbwrap_phstore_number_hash(const TDB_DATA *dbufs, int num_dbufs)
 {
 	uint64_t hash = 0xcbf29ce484222325ULL;

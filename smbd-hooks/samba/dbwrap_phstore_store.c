@@ -531,6 +531,14 @@ void dbwrap_phstore_failed(const struct db_phstore_ctx *ctx,
 	}
 }
 
+void dbwrap_phstore_too_late(const char *what)
+{
+	global.progress.failures += 1;
+	if (dbwrap_phstore_serves_client()) {
+		global.fatal_fn(what);
+	}
+}
+
 NTSTATUS dbwrap_phstore_room(void)
 {
 	enum phstore_err err = PHSTORE_OK;

@@ -27,6 +27,11 @@ NTSTATUS phstore_open_do_locked(uint32_t id,
 					   TDB_DATA value,
 					   void *private_data),
 				void *private_data);
+NTSTATUS phstore_open_read(uint32_t id,
+			   void (*fn)(TDB_DATA key,
+				      TDB_DATA value,
+				      void *private_data),
+			   void *private_data);
 void phstore_open_replay_left_by(pid_t pid);
 
 /**
@@ -105,6 +110,29 @@ void phstore_open_taken(const struct smbXsrv_open_global *global);
 
 /** @brief The same of its stored record, before a request changes the file. */
 NTSTATUS phstore_open_check_ours(struct smbXsrv_open *op);
+
+/* A change of a file's locks: phstore_open_locks.c */
+struct phstore_open_locks {
+	uint64_t epoch;		/* when the copy was read */
+	uint64_t hash;		/* of it */
+	unsigned tries;
+	bool changed;		/* is the record, in a later epoch */
+};
+
+/** @brief Before a copy of a file's locks is read, and when it was. */
+void phstore_open_locks_begin(struct phstore_open_locks *copy);
+void phstore_open_locks_read(struct phstore_open_locks *copy,
+			     const void *data,
+			     size_t len);
+
+/** @brief May it still be stored? Before their record is locked. */
+bool phstore_open_locks_look(const struct files_struct *fsp,
+			     struct phstore_open_locks *copy);
+
+/** @brief With the record locked. False: to be let go, and looked again. */
+bool phstore_open_locks_stay(const struct files_struct *fsp,
+			     struct phstore_open_locks *copy,
+			     TDB_DATA value);
 
 /** @brief Does it outlive its server, which is gone? */
 bool phstore_open_is_orphan(struct db_context *db, uint32_t id);
