@@ -32,6 +32,12 @@
 /* Epochs that may begin, one after the other, in one change */
 #define PHSTORE_LOCKS_TRIES 8
 
+/* Not on one machine, and not with Samba's own storage */
+static bool phstore_open_locks_have_epochs(void)
+{
+	return lp_clustering() && dbwrap_phstore_progress()->store != NULL;
+}
+
 static bool phstore_open_locks_outlive(const struct files_struct *fsp)
 {
 	return fsp->op != NULL && phstore_open_outlives(fsp->op->global);
@@ -99,7 +105,7 @@ void phstore_open_locks_read(struct phstore_open_locks *copy,
 bool phstore_open_locks_look(const struct files_struct *fsp,
 			     struct phstore_open_locks *copy)
 {
-	if (!lp_clustering()) {
+	if (!phstore_open_locks_have_epochs()) {
 		return true;
 	}
 	copy->tries += 1;
@@ -116,7 +122,7 @@ bool phstore_open_locks_stay(const struct files_struct *fsp,
 {
 	uint64_t epoch, hash;
 
-	if (!lp_clustering()) {
+	if (!phstore_open_locks_have_epochs()) {
 		return true;
 	}
 	epoch = dbwrap_phstore_epoch();
