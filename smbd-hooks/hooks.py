@@ -389,6 +389,7 @@ static bool phstore_lock_owner_exists(const struct server_id *pid)
 	bool phstore_ok;
 
 	phstore_open_locks_begin(&phstore_copy);
+
 """, scope="function share_mode_do_locked_brl_fn"),
 
     hook("open-ours-copied", "source3/locking/brlock.c",
@@ -407,9 +408,8 @@ static bool phstore_lock_owner_exists(const struct server_id *pid)
 phstore_look:
 	phstore_ok = phstore_open_locks_look(state->fsp, &phstore_copy);
 	if (!phstore_ok) {
-		TALLOC_FREE(br_lck);
-		state->status = NT_STATUS_FILE_CLOSED;
-		return;
+		dbwrap_phstore_too_late("locks of a file were to be changed "
+					"while this node was away");
 	}
 """, scope="function share_mode_do_locked_brl_fn"),
 
@@ -424,14 +424,6 @@ phstore_look:
 		goto phstore_look;
 	}
 """, scope="function share_mode_do_locked_brl_fn"),
-
-    hook("open-ours-late", "source3/smbd/smb2_lock.c",
-         "before", "if (!NT_STATUS_IS_OK(status)) {", """
-	if (NT_STATUS_EQUAL(status, NT_STATUS_FILE_CLOSED)) {
-		dbwrap_phstore_too_late("a LOCK was under way while this "
-					"node was away");
-	}
-""", scope="function smbd_smb2_lock_try"),
 
     hook("open-ours-taken", "source3/smbd/smbXsrv_open.c",
          "before", "global->open_volatile_id = state->op->local_id;",

@@ -215,9 +215,9 @@ uint64_t dbwrap_phstore_hash(const void *data, size_t len);
 /**
  * @brief A change was prepared, and others have gone on without this node.
  *
- * A smbd that serves a client ends, as if killed: nothing is acknowledged.
+ * The process ends, as if killed: nothing is acknowledged.
  */
-void dbwrap_phstore_too_late(const char *what);
+_NORETURN_ void dbwrap_phstore_too_late(const char *what);
 
 /** @brief The active epoch this node is a member of, 0: none, no cluster. */
 uint64_t dbwrap_phstore_epoch(void);

@@ -537,6 +537,7 @@ void dbwrap_phstore_too_late(const char *what)
 	if (dbwrap_phstore_serves_client()) {
 		global.fatal_fn(what);
 	}
+	smb_panic(what);
 }
 
 NTSTATUS dbwrap_phstore_room(void)

@@ -115,8 +115,8 @@ NTSTATUS phstore_open_check_ours(struct smbXsrv_open *op);
 struct phstore_open_locks {
 	uint64_t epoch;		/* when the copy was read */
 	uint64_t hash;		/* of it */
-	unsigned tries;
-	bool changed;		/* is the record, in a later epoch */
+	unsigned int tries;
+	bool changed;		/* the record is not what was read */
 };
 
 /** @brief Before a copy of a file's locks is read, and when it was. */

@@ -17,8 +17,8 @@
  *   was then. While a g_lock is held nobody changes it, so either it was held
  *   all the time, or nothing is lost by storing the copy.
  *
- * If not, nothing is stored, and a LOCK ends its smbd as Samba does that finds
- * its g_lock gone: what it has prepared says that the lock is granted.
+ * If not, nothing is stored, and the smbd ends, as Samba does that finds its
+ * g_lock gone: half of the change is done already, in memory or in the answer.
  */
 
 #include "includes.h"
@@ -28,6 +28,9 @@
 #include "lib/dbwrap/dbwrap_phstore.h"
 #include "librpc/gen_ndr/ndr_smbXsrv.h"
 #include "smbd/phstore_open.h"
+
+/* The value begins with a version, which the copy has not: brlock.c */
+#define PHSTORE_LOCKS_VERSION_LEN 4
 
 /* Epochs that may begin, one after the other, in one change */
 #define PHSTORE_LOCKS_TRIES 8
@@ -90,16 +93,20 @@ static bool phstore_open_locks_are_ours(struct smbXsrv_open *op)
 
 void phstore_open_locks_begin(struct phstore_open_locks *copy)
 {
-	*copy = (struct phstore_open_locks) {
-		.epoch = dbwrap_phstore_epoch(),
-	};
+	*copy = (struct phstore_open_locks) {};
+
+	if (phstore_open_locks_have_epochs()) {
+		copy->epoch = dbwrap_phstore_epoch();
+	}
 }
 
 void phstore_open_locks_read(struct phstore_open_locks *copy,
 			     const void *data,
 			     size_t len)
 {
-	copy->hash = dbwrap_phstore_hash(data, len);
+	if (phstore_open_locks_have_epochs()) {
+		copy->hash = dbwrap_phstore_hash(data, len);
+	}
 }
 
 bool phstore_open_locks_look(const struct files_struct *fsp,
@@ -126,7 +133,11 @@ bool phstore_open_locks_stay(const struct files_struct *fsp,
 		return true;
 	}
 	epoch = dbwrap_phstore_epoch();
-	if (epoch != copy->epoch) {
+	if (epoch == 0 || epoch != copy->epoch) {
+		if (value.dsize >= PHSTORE_LOCKS_VERSION_LEN) {
+			value.dptr += PHSTORE_LOCKS_VERSION_LEN;
+			value.dsize -= PHSTORE_LOCKS_VERSION_LEN;
+		}
 		hash = dbwrap_phstore_hash(value.dptr, value.dsize);
 		copy->changed = hash != copy->hash;
 	}
