@@ -153,8 +153,7 @@ static bool phstore_open_is_taken(const struct smbXsrv_open_global *global)
 			   phstore_open_taken_from.disconnect_time);
 }
 
-/* No other node can have taken it since its record was looked at. */
-static bool phstore_open_is_sure(const struct smbXsrv_open *op)
+bool phstore_open_is_sure(const struct smbXsrv_open *op)
 {
 	uint64_t epoch;
 

@@ -105,6 +105,9 @@ bool phstore_open_is_ours(struct smbXsrv_open *op,
 			  TDB_DATA key,
 			  TDB_DATA value);
 
+/** @brief No other node can have taken it since its record was looked at. */
+bool phstore_open_is_sure(const struct smbXsrv_open *op);
+
 /** @brief A reconnect takes this open up: what its record was until now. */
 void phstore_open_taken(const struct smbXsrv_open_global *global);
 

@@ -75,7 +75,7 @@ static bool phstore_open_locks_are_ours(struct smbXsrv_open *op)
 		return false;
 	}
 	epoch = dbwrap_phstore_epoch();
-	if (epoch != 0 && op->phstore_epoch == epoch) {
+	if (phstore_open_is_sure(op)) {
 		return true;
 	}
 	status = phstore_open_read(op->global->open_global_id,
@@ -145,5 +145,5 @@ bool phstore_open_locks_stay(const struct files_struct *fsp,
 		return false;
 	}
 	return !phstore_open_locks_outlive(fsp) ||
-	       (epoch != 0 && fsp->op->phstore_epoch == epoch);
+	       phstore_open_is_sure(fsp->op);
 }
