@@ -75,6 +75,18 @@ HOOKS = [
          "		ret = 0; /* phstore: the answer is still to come */",
          scope="function ctdb_read_req"),
 
+    # A connection that is passed to this smbd while it waits in an inner event
+    # loop is looked at in the outer one. Its number was closed before, then
+    # used, and closed again: it may have been a segment of the store by then.
+    hook("passed-fds", "source3/lib/messages.c",
+         "after", "&iov, 1, fds, rec->num_fds);",
+         """
+		/* phstore: those of whom it was posted to */
+		for (i = 0; ret == 0 && i < rec->num_fds; i++) {
+			rec->fds[i] = -1;
+		}
+""", scope="function messaging_dispatch_rec"),
+
     # Its client is on another node already, and waits for this end
     hook("exit-include", "source3/smbd/server_exit.c",
          "after", '#include "locking/share_mode_lock.h"',
