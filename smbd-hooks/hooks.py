@@ -1435,6 +1435,21 @@ void phstore_leases_db_take(const struct GUID *client_guid,
          "phstore_given_up:",
          scope="function share_mode_entry_durable_reconnect_cb"),
 
+    # A disconnect leaves the entry of a persistent handle as it is. Samba takes
+    # it for another open when the same smbd takes the handle up again.
+    hook("same-smbd", "source3/locking/share_mode_lock.c",
+         "before", 'DBG_ERR("%s - num_share_modes=%zu "',
+         """
+		if (server_id_equal(&old_pid, &new_pid)) {
+			goto phstore_same_smbd;
+		}
+""", scope="function reset_share_mode_entry"),
+
+    hook("same-smbd-taken", "source3/locking/share_mode_lock.c",
+         "before", "old_idx = share_mode_entry_find(",
+         "phstore_same_smbd:",
+         scope="function reset_share_mode_entry"),
+
     hook("left-state", "source3/smbd/durable.c",
          "after", "DATA_BLOB new_cookie_blob;",
          "	bool phstore_left; /* its smbd died */",
