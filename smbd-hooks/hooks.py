@@ -1435,20 +1435,19 @@ void phstore_leases_db_take(const struct GUID *client_guid,
          "phstore_given_up:",
          scope="function share_mode_entry_durable_reconnect_cb"),
 
-    # A disconnect leaves the entry of a persistent handle as it is. Samba takes
-    # it for another open when the same smbd takes the handle up again.
-    hook("same-smbd", "source3/locking/share_mode_lock.c",
-         "before", 'DBG_ERR("%s - num_share_modes=%zu "',
-         """
-		if (server_id_equal(&old_pid, &new_pid)) {
-			goto phstore_same_smbd;
-		}
-""", scope="function reset_share_mode_entry"),
+    # A persistent handle is given up by a smbd that lives on: its share mode
+    # entry is left as if that had died, not as if it served the handle
+    hook("give-up", "source3/smbd/durable.c",
+         "before", "goto do_close;",
+         "		phstore_open_give_up(fsp);",
+         scope="function vfs_default_durable_disconnect"),
 
-    hook("same-smbd-taken", "source3/locking/share_mode_lock.c",
-         "before", "old_idx = share_mode_entry_find(",
-         "phstore_same_smbd:",
-         scope="function reset_share_mode_entry"),
+    hook("give-up-locks", "source3/locking/brlock.c",
+         "before", "if (serverid_exists(&ctx->pid)) {", """
+			if (phstore_expire_is_over(open_persistent_id)) {
+				goto phstore_left_cleanup;
+			}
+""", scope="function brl_cleanup_disconnected"),
 
     hook("left-state", "source3/smbd/durable.c",
          "after", "DATA_BLOB new_cookie_blob;",

@@ -48,6 +48,7 @@ NTSTATUS dbwrap_phstore_room(void);
  * store that will not take changes soon, but ends as if killed.
  */
 void dbwrap_phstore_exiting(void);
+bool dbwrap_phstore_is_exiting(void);
 
 /**
  * @brief The request will stage more than its last table tells: the sync is

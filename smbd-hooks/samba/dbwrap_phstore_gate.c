@@ -84,6 +84,11 @@ void dbwrap_phstore_exiting(void)
 	gate_exiting = true;
 }
 
+bool dbwrap_phstore_is_exiting(void)
+{
+	return gate_exiting;
+}
+
 bool dbwrap_phstore_gate_wait(struct db_phstore_ctx *ctx)
 {
 	struct phstore *store = dbwrap_phstore_progress()->store;

@@ -33,6 +33,7 @@
 
 static struct {
 	uint64_t open_persistent_id;
+	bool was_given_up;
 	bool was_initial;
 	bool keeps_token;
 } expiring;
@@ -46,6 +47,7 @@ void phstore_expire_begin(uint64_t open_persistent_id)
 	NTSTATUS status;
 
 	expiring.open_persistent_id = open_persistent_id;
+	expiring.was_given_up = false;
 	expiring.was_initial = false;
 	expiring.keeps_token = false;
 
@@ -54,6 +56,7 @@ void phstore_expire_begin(uint64_t open_persistent_id)
 	if (!NT_STATUS_IS_OK(status) || !global->persistent) {
 		goto done;
 	}
+	expiring.was_given_up = server_id_is_disconnected(&global->server_id);
 	ndr_err = ndr_pull_struct_blob(
 		&global->backend_cookie,
 		frame,
@@ -68,6 +71,12 @@ void phstore_expire_begin(uint64_t open_persistent_id)
 	expiring.was_initial = cookie.initial_delete_on_close;
 done:
 	TALLOC_FREE(frame);
+}
+
+bool phstore_expire_is_over(uint64_t open_persistent_id)
+{
+	return expiring.was_given_up &&
+	       expiring.open_persistent_id == open_persistent_id;
 }
 
 bool phstore_expire_keeps_token(void)

@@ -77,6 +77,37 @@ void phstore_open_unkeep(struct smbXsrv_open *op)
 	}
 }
 
+void phstore_open_give_up(struct files_struct *fsp)
+{
+	struct server_id self = messaging_server_id(fsp->conn->sconn->msg_ctx);
+	struct server_id dead = self;
+	struct share_mode_lock *lck = NULL;
+	bool is_exiting = dbwrap_phstore_is_exiting();
+	bool ok;
+
+	if (is_exiting) {
+		return;
+	}
+	lck = get_existing_share_mode_lock(talloc_tos(), fsp->file_id);
+	if (lck == NULL) {
+		return;
+	}
+	/* an earlier process of that number, which nobody finds alive */
+	dead.unique_id = (self.unique_id > 1) ? self.unique_id - 1 : 2;
+	ok = reset_share_mode_entry(
+		lck,
+		self,
+		fsp->op->global->open_persistent_id,
+		dead,
+		UINT64_MAX);
+	TALLOC_FREE(lck);
+	if (!ok) {
+		/* the handle was taken up on another node, or closed there */
+		DBG_NOTICE("phstore: open %08"PRIx32" has no share mode of "
+			   "this smbd\n", fsp->op->global->open_global_id);
+	}
+}
+
 bool phstore_open_is_served(const struct smbXsrv_open_global *global)
 {
 	static struct server_id last;

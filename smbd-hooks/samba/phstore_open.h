@@ -61,6 +61,16 @@ bool phstore_open_is_left(const struct smbXsrv_open_global *global);
 /** @brief How an open's record is to be stored, beside how it ever was. */
 int phstore_open_store_flags(const struct smbXsrv_open_global *global);
 
+/**
+ * @brief A persistent open is given up, and this smbd lives on: another
+ * connection of the client is with it, or another tree of the session.
+ *
+ * From now on its share mode entry is what it would be if the smbd had died:
+ * upstream it went on to be one in use, until that smbd ended. Takes the
+ * file's share mode lock. Nothing happens in a smbd that is ending.
+ */
+void phstore_open_give_up(struct files_struct *fsp);
+
 /** @brief Take a kept open out of the store. */
 void phstore_open_unkeep(struct smbXsrv_open *op);
 
@@ -240,5 +250,11 @@ void phstore_expire_close(struct messaging_context *msg_ctx,
 
 /** @brief Others have the file open: the last of them deletes it. */
 bool phstore_expire_keeps_token(void);
+
+/**
+ * @brief Is it the persistent open whose time is over, that its smbd had given
+ * up? Its record is gone: nothing else of it is anybody's, if that smbd lives.
+ */
+bool phstore_expire_is_over(uint64_t open_persistent_id);
 
 #endif /* PHSTORE_OPEN_H */
