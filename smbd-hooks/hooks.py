@@ -1437,10 +1437,17 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 
     # A persistent handle is given up by a smbd that lives on: its share mode
     # entry is left as if that had died, not as if it served the handle
-    hook("give-up", "source3/smbd/durable.c",
-         "before", "goto do_close;",
-         "		phstore_open_give_up(fsp);",
-         scope="function vfs_default_durable_disconnect"),
+    hook("give-up", "source3/smbd/close.c",
+         "before", 'DBG_DEBUG("%s disconnected durable handle for file %s\\n",',
+         """
+	phstore_open_give_up(fsp);
+
+""", scope="function close_durable"),
+
+    hook("give-up-entry", "source3/smbd/scavenger.c",
+         "before", "ok = brl_cleanup_disconnected(fid, open_persistent_id);",
+         "	phstore_expire_locks(state.lck, open_persistent_id);",
+         scope="function share_mode_cleanup_disconnected"),
 
     hook("give-up-locks", "source3/locking/brlock.c",
          "before", "if (serverid_exists(&ctx->pid)) {", """
@@ -1448,6 +1455,13 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 				goto phstore_left_cleanup;
 			}
 """, scope="function brl_cleanup_disconnected"),
+
+    # One client, one lease, two handles: the break that is sent for the one
+    # that is served may be the one that was saved for the one that is not
+    hook("give-up-break", "source3/smbd/smb2_oplock.c",
+         "before", "SMB_ASSERT(fsp->op->global->persistent);", """
+			if (fsp->op->global->persistent) /* else another's */
+""", scope="function process_oplock_break_message"),
 
     hook("left-state", "source3/smbd/durable.c",
          "after", "DATA_BLOB new_cookie_blob;",

@@ -19,6 +19,7 @@
 #include "includes.h"
 #include "system/filesys.h"
 #include "lib/util/server_id.h"
+#include "serverid.h"
 #include "smbd/smbd.h"
 #include "smbd/globals.h"
 #include "smbd/smbXsrv_open.h"
@@ -33,7 +34,6 @@
 
 static struct {
 	uint64_t open_persistent_id;
-	bool was_given_up;
 	bool was_initial;
 	bool keeps_token;
 } expiring;
@@ -47,7 +47,6 @@ void phstore_expire_begin(uint64_t open_persistent_id)
 	NTSTATUS status;
 
 	expiring.open_persistent_id = open_persistent_id;
-	expiring.was_given_up = false;
 	expiring.was_initial = false;
 	expiring.keeps_token = false;
 
@@ -56,7 +55,6 @@ void phstore_expire_begin(uint64_t open_persistent_id)
 	if (!NT_STATUS_IS_OK(status) || !global->persistent) {
 		goto done;
 	}
-	expiring.was_given_up = server_id_is_disconnected(&global->server_id);
 	ndr_err = ndr_pull_struct_blob(
 		&global->backend_cookie,
 		frame,
@@ -73,10 +71,55 @@ done:
 	TALLOC_FREE(frame);
 }
 
+struct phstore_expire_server {
+	uint64_t open_persistent_id;
+	bool lives;
+	bool is_gone;
+};
+
+/* Of the handle whose locks are looked at next, under the same g_lock */
+static struct phstore_expire_server expire_server;
+
+static bool phstore_expire_server_fn(struct share_mode_entry *e,
+				     bool *modified,
+				     void *private_data)
+{
+	struct phstore_expire_server *server = private_data;
+	bool exists;
+
+	if (e->share_file_id != server->open_persistent_id ||
+	    !(e->flags & SHARE_ENTRY_FLAG_PERSISTENT_OPEN))
+	{
+		return false;
+	}
+	exists = serverid_exists(&e->pid);
+	if (exists) {
+		server->lives = true;
+	} else {
+		server->is_gone = true;
+	}
+	return false;
+}
+
+void phstore_expire_locks(struct share_mode_lock *lck,
+			  uint64_t open_persistent_id)
+{
+	bool ok;
+
+	expire_server = (struct phstore_expire_server) {
+		.open_persistent_id = open_persistent_id,
+	};
+	ok = share_mode_forall_entries(
+		lck, phstore_expire_server_fn, &expire_server);
+	if (!ok) {
+		expire_server.is_gone = false;
+	}
+}
+
 bool phstore_expire_is_over(uint64_t open_persistent_id)
 {
-	return expiring.was_given_up &&
-	       expiring.open_persistent_id == open_persistent_id;
+	return expire_server.open_persistent_id == open_persistent_id &&
+	       expire_server.is_gone && !expire_server.lives;
 }
 
 bool phstore_expire_keeps_token(void)

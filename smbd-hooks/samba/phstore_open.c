@@ -82,10 +82,11 @@ void phstore_open_give_up(struct files_struct *fsp)
 	struct server_id self = messaging_server_id(fsp->conn->sconn->msg_ctx);
 	struct server_id dead = self;
 	struct share_mode_lock *lck = NULL;
-	bool is_exiting = dbwrap_phstore_is_exiting();
-	bool ok;
+	bool ok = fsp->op->global->persistent &&
+		  phstore_open_is_sure(fsp->op) &&
+		  !dbwrap_phstore_is_exiting();
 
-	if (is_exiting) {
+	if (!ok) {
 		return;
 	}
 	lck = get_existing_share_mode_lock(talloc_tos(), fsp->file_id);

@@ -62,12 +62,12 @@ bool phstore_open_is_left(const struct smbXsrv_open_global *global);
 int phstore_open_store_flags(const struct smbXsrv_open_global *global);
 
 /**
- * @brief A persistent open is given up, and this smbd lives on: another
- * connection of the client is with it, or another tree of the session.
+ * @brief A persistent open was given up, its record says so.
  *
- * From now on its share mode entry is what it would be if the smbd had died:
- * upstream it went on to be one in use, until that smbd ended. Takes the
- * file's share mode lock. Nothing happens in a smbd that is ending.
+ * From now on its share mode entry is what it would be if this smbd had died:
+ * upstream it went on to be one in use until that smbd ended, and another
+ * connection of the client may be with it. Takes the file's share mode lock.
+ * Not in a smbd that is ending, nor for an open that is another's by now.
  */
 void phstore_open_give_up(struct files_struct *fsp);
 
@@ -252,9 +252,12 @@ void phstore_expire_close(struct messaging_context *msg_ctx,
 bool phstore_expire_keeps_token(void);
 
 /**
- * @brief Is it the persistent open whose time is over, that its smbd had given
- * up? Its record is gone: nothing else of it is anybody's, if that smbd lives.
+ * @brief A persistent open's record is gone: is its server, by the file's share
+ * modes? Then its locks are nobody's, though the smbd they name may live: that
+ * had given it up. Asked before they are looked at, under the file's lock.
  */
+void phstore_expire_locks(struct share_mode_lock *lck,
+			  uint64_t open_persistent_id);
 bool phstore_expire_is_over(uint64_t open_persistent_id);
 
 #endif /* PHSTORE_OPEN_H */
