@@ -295,12 +295,21 @@ class Story:
               (node.pnn, status))
         bob.tree.close(theirs)
 
-    def node_returns(self, victim, start):
+    def node_returns(self, victim, alive, start):
         s, c = self.step, self.c
         s.chapter("The node comes back")
-        _, seconds = timed(start)
+        began = time.monotonic()
+        start()
+        # the others say when it is one of them: cut off, it sees nothing
+        # but itself, and finds that healthy
+        clusterlab.wait_for(
+            lambda: victim in [c.holder(k, alive[0])
+                               for k in range(c.publics)],
+            90.0, lambda: "ctdb gives no address to node %d" % victim)
         c.wait_ok()
-        s.say("Node %d is healthy and serves." % victim, seconds)
+        s.say("Node %d is healthy and serves." % victim,
+              time.monotonic() - began)
+        self.ann_follows(alive[0])
         cat = phlab.Client(c[victim], SHARE, "Cat").connect()
         status = cat.tree.status_of(cat.tree.reconnect, self.closed)
         s.expect(status == "OBJECT_NAME_NOT_FOUND",
@@ -312,6 +321,17 @@ class Story:
         data = self.ann.tree.read(self.op, 0, 25)
         s.expect(data == b"before the deathand after", "Ann reads %r" % data)
         s.say("Ann still works.")
+
+    def ann_follows(self, ask):
+        """ctdb may have given her address to the node that came back."""
+        try:
+            conn = self.ann.conn
+            conn.wait(conn.echo_send(), timeout=5.0)
+        except (smb2.Gone, smb2.Late):
+            back, seen = return_of(self.ann, [self.op])
+            self.op = back[0]
+            self.step.say("%s is on node %s now: Ann has her handle there." %
+                          (self.address.host, self.c.holder(0, ask)))
 
     def all_stop(self, how, name):
         s, c = self.step, self.c
@@ -369,11 +389,11 @@ def tell(s):
     victim, alive = s.node_dies(lambda node: node.kill9(), "Her node dies",
                                 "draft.txt")
     s.bob_is_refused(c[alive[0]], ann_away=False)
-    s.node_returns(victim, c[victim].start)
+    s.node_returns(victim, alive, c[victim].start)
     victim, alive = s.node_dies(lambda node: node.cut(),
                                 "Her node's link is cut", "draft2.txt")
     # nothing of it was killed: it comes back with the smbds it had
-    s.node_returns(victim, c[victim].mend)
+    s.node_returns(victim, alive, c[victim].mend)
     s.all_stop(c.stop, "All nodes are stopped as planned")
     s.all_stop(c.kill9, "All nodes lose power at once")
     s.the_end()
