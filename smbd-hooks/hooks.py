@@ -1574,6 +1574,18 @@ void phstore_leases_db_take(const struct GUID *client_guid,
          "phstore_left_lease:",
          scope="function vfs_default_durable_reconnect_lease"),
 
+    # Who was away was not told of a write
+    hook("lease-renew", "source3/smbd/durable.c",
+         "before", "ok = vfs_default_durable_reconnect_check_stat("
+         "&state->cookie.stat_info,", """
+	state->status = phstore_open_lease_renew(
+		fsp, lck, &state->cookie.stat_info);
+	if (!NT_STATUS_IS_OK(state->status)) {
+		goto fail;
+	}
+
+""", scope="function vfs_default_durable_reconnect_fn"),
+
     # With locks, and without W, upstream closes it at a disconnect
     hook("left-locks", "source3/smbd/durable.c",
          "before", "ok = brl_reconnect_disconnected(fsp, br_lck);", """

@@ -43,6 +43,16 @@
  *   a client which of two answers is the newer).
  * - A saved break of a client that is away is in leases.tdb only, see
  *   delay_for_oplock_fn(): who caused it was not answered, and asks again.
+ * - A break of R by a write is told to nobody if the client is away, or lost
+ *   with the smbd that was to tell it, and the write goes on. So a lease with R
+ *   and without W, of a file that has changed since the handle was opened (or
+ *   came back), is acquired anew: it gets the next epoch, as R alone does
+ *   always. Who has the same lease of a later epoch drops what he read; a
+ *   change of his own costs him that, too. A lease without epochs is taken
+ *   away. The H of that lease is not concerned.
+ * - Who opens or writes the file meanwhile leaves leases of those who are away
+ *   out of the share modes' summary of all leases, by which a write knows that
+ *   there is somebody to tell. Who comes back is in it again.
  */
 
 #include "includes.h"
@@ -51,8 +61,10 @@
 #include "smbd/globals.h"
 #include "smbd/smbXsrv_open.h"
 #include "locking/leases_db.h"
+#include "locking/share_mode_lock.h"
 #include "lib/dbwrap/dbwrap_phstore.h"
 #include "librpc/gen_ndr/ndr_smbXsrv.h"
+#include "librpc/gen_ndr/open_files.h"
 #include "smbd/phstore_open.h"
 #include "smbd/phstore_open_lease.h"
 
@@ -395,4 +407,90 @@ bool phstore_open_lease_back(const struct smbXsrv_open *op,
 			kept->breaking_to_required & lease->state;
 	}
 	return true;
+}
+
+static bool phstore_open_is_changed(const SMB_STRUCT_STAT *is,
+				    const struct vfs_default_durable_stat *was)
+{
+	return is->st_ex_size != was->st_ex_size ||
+	       !timespec_equal(&is->st_ex_mtime, &was->st_ex_mtime) ||
+	       !timespec_equal(&is->st_ex_ctime, &was->st_ex_ctime);
+}
+
+static void phstore_open_lease_summed(struct files_struct *fsp,
+				      struct share_mode_lock *lck)
+{
+	uint32_t access_mask;
+	uint32_t share_access;
+	uint32_t leases;
+
+	share_mode_flags_get(lck, &access_mask, &share_access, &leases);
+	leases |= fsp_lease_type(fsp);
+	share_mode_flags_set(lck, access_mask, share_access, leases, NULL);
+}
+
+NTSTATUS phstore_open_lease_renew(struct files_struct *fsp,
+				  struct share_mode_lock *lck,
+				  const struct vfs_default_durable_stat *was)
+{
+	uint32_t state = 0;
+	uint32_t requested = 0;
+	uint32_t required = 0;
+	uint16_t version = 0;
+	uint16_t epoch = 0;
+	bool breaking = false;
+	bool may_read;
+	bool ok;
+	NTSTATUS status;
+
+	if (fsp->oplock_type != LEASE_OPLOCK || fsp->lease == NULL) {
+		return NT_STATUS_OK;
+	}
+	phstore_open_lease_summed(fsp, lck);
+	if (!fsp->op->global->persistent && was->st_ex_mode != 0) {
+		/* upstream's: it does not come back to a changed file */
+		return NT_STATUS_OK;
+	}
+	ok = phstore_open_is_changed(&fsp->fsp_name->st, was);
+	if (!ok) {
+		return NT_STATUS_OK;
+	}
+	status = leases_db_get(fsp_client_guid(fsp),
+			       &fsp->lease->lease.lease_key,
+			       &fsp->file_id,
+			       &state,
+			       &breaking,
+			       &requested,
+			       &required,
+			       &version,
+			       &epoch);
+	if (!NT_STATUS_IS_OK(status)) {
+		return status;
+	}
+	may_read = (state & (SMB2_LEASE_READ | SMB2_LEASE_WRITE)) ==
+		   SMB2_LEASE_READ;
+	if (!may_read) {
+		return NT_STATUS_OK;
+	}
+	if (version >= 2) {
+		epoch += 1;
+	} else {
+		state = SMB2_LEASE_NONE;
+		breaking = false;
+		requested = 0;
+		required = 0;
+	}
+	status = leases_db_set(fsp_client_guid(fsp),
+			       &fsp->lease->lease.lease_key,
+			       state,
+			       breaking,
+			       requested,
+			       required,
+			       version,
+			       epoch);
+	if (!NT_STATUS_IS_OK(status)) {
+		return status;
+	}
+	(void)fsp_lease_update(fsp);
+	return NT_STATUS_OK;
 }

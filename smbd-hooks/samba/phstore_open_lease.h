@@ -16,6 +16,8 @@ struct smbd_server_connection;
 struct smb2_lease;
 struct smb2_lease_key;
 struct file_id;
+struct share_mode_lock;
+struct vfs_default_durable_stat;
 
 /** @brief An open's record was read: its lease, too. Out of memory: none. */
 void phstore_open_lease_read(struct smbXsrv_open_global *global,
@@ -81,5 +83,16 @@ bool phstore_open_lease_is_half(struct files_struct *fsp,
 				const struct smb2_lease_key *key,
 				const struct smb2_lease *claimed,
 				uint32_t *state);
+
+/**
+ * @brief A handle has come back, its file is open and its stat is fresh: has
+ * the file changed since was? Then a lease with R and without W is of the next
+ * epoch. The share mode is locked.
+ *
+ * @return an error of leases.tdb
+ */
+NTSTATUS phstore_open_lease_renew(struct files_struct *fsp,
+				  struct share_mode_lock *lck,
+				  const struct vfs_default_durable_stat *was);
 
 #endif /* PHSTORE_OPEN_LEASE_H */

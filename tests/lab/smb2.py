@@ -510,6 +510,7 @@ class Open:
         self.timeout_msec = 0
         self.lease_state = 0
         self.lease_epoch = 0
+        self.lease_version = 2
         self.oplock = OPLOCK_NONE
         self.version = 2
         self.create_action = None
@@ -555,10 +556,10 @@ class Tree:
                     disposition=OPEN_IF, persistent=True, durable=None,
                     lease=None, lease_key=None, create_guid=None,
                     timeout_msec=0, options=0x40, extra=(), flags=0,
-                    oplock=OPLOCK_NONE, version=2):
+                    oplock=OPLOCK_NONE, version=2, lease_version=2):
         """
         Ask for a handle. persistent and durable add DH2Q (2.2.13.2.11), or
-        with version 1 DHnQ (.3).
+        with version 1 DHnQ (.3); lease RqLs of lease_version.
         """
         op = Open(name, access, share, create_guid or uuid.uuid4().bytes,
                   lease_key or (os.urandom(16) if lease is not None
@@ -567,6 +568,7 @@ class Tree:
         if durable is None:
             durable = persistent
         op.version = version
+        op.lease_version = lease_version
         op.oplock = OPLOCK_LEASE if lease is not None else oplock
         if durable and version == 1:
             contexts.append((b"DHnQ", b"\0" * 16))
@@ -579,9 +581,12 @@ class Tree:
 
     @staticmethod
     def _lease_context(op):
-        """2.2.13.2.10"""
+        """2.2.13.2.10, or .8, which has no epoch"""
         if op.lease_key is None:
             return []
+        if op.lease_version == 1:
+            return [(b"RqLs", struct.pack("<16sIIQ", op.lease_key,
+                                          op.lease_wanted, 0, 0))]
         return [(b"RqLs", struct.pack("<16sIIQ16sHH", op.lease_key,
                                       op.lease_wanted, 0, 0, b"\0" * 16,
                                       op.lease_epoch, 0))]
@@ -597,6 +602,7 @@ class Tree:
         if claim is not None:
             op.lease_wanted, op.lease_epoch = claim
         op.version = old.version
+        op.lease_version = old.lease_version
         op.oplock = OPLOCK_LEASE if op.lease_key else old.oplock
         if old.version == 1:
             contexts = [(b"DHnC", old.file_id)]
@@ -633,6 +639,7 @@ class Tree:
         if b"RqLs" in contexts:
             op.lease_state = struct.unpack_from("<I", contexts[b"RqLs"],
                                                 16)[0]
+        if len(contexts.get(b"RqLs", b"")) > 48:
             op.lease_epoch = struct.unpack_from("<H", contexts[b"RqLs"],
                                                 48)[0]
         return op
