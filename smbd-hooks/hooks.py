@@ -1574,7 +1574,14 @@ void phstore_leases_db_take(const struct GUID *client_guid,
          "phstore_left_lease:",
          scope="function vfs_default_durable_reconnect_lease"),
 
-    # Who was away was not told of a write
+    # Who was away was not told of a write. A file that CREATE made has got
+    # its attributes since its stat was taken
+    hook("lease-renew-stat", "source3/smbd/durable.c",
+         "after", "cookie.stat_info.st_ex_flags = "
+         "fsp->fsp_name->st.st_ex_flags;",
+         "	phstore_open_lease_stat(fsp, &cookie.stat_info);",
+         scope="function vfs_default_durable_cookie"),
+
     hook("lease-renew", "source3/smbd/durable.c",
          "before", "ok = vfs_default_durable_reconnect_check_stat("
          "&state->cookie.stat_info,", """

@@ -409,6 +409,25 @@ bool phstore_open_lease_back(const struct smbXsrv_open *op,
 	return true;
 }
 
+void phstore_open_lease_stat(struct files_struct *fsp,
+			     struct vfs_default_durable_stat *is)
+{
+	SMB_STRUCT_STAT st;
+	int ret;
+
+	if (fsp->oplock_type != LEASE_OPLOCK || fsp->lease == NULL) {
+		return;
+	}
+	ret = SMB_VFS_FSTAT(fsp, &st);
+	if (ret == -1) {
+		/* it will be taken for changed */
+		return;
+	}
+	is->st_ex_size = st.st_ex_size;
+	is->st_ex_mtime = st.st_ex_mtime;
+	is->st_ex_ctime = st.st_ex_ctime;
+}
+
 static bool phstore_open_is_changed(const SMB_STRUCT_STAT *is,
 				    const struct vfs_default_durable_stat *was)
 {
@@ -470,6 +489,12 @@ NTSTATUS phstore_open_lease_renew(struct files_struct *fsp,
 	may_read = (state & (SMB2_LEASE_READ | SMB2_LEASE_WRITE)) ==
 		   SMB2_LEASE_READ;
 	if (!may_read) {
+		return NT_STATUS_OK;
+	}
+	if (version >= 2 && state == SMB2_LEASE_READ &&
+	    fsp->op->global->persistent)
+	{
+		/* upstream's, it has the next epoch */
 		return NT_STATUS_OK;
 	}
 	if (version >= 2) {

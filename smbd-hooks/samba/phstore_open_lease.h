@@ -84,6 +84,10 @@ bool phstore_open_lease_is_half(struct files_struct *fsp,
 				const struct smb2_lease *claimed,
 				uint32_t *state);
 
+/** @brief The file as it is, where a lease is granted: for the next. */
+void phstore_open_lease_stat(struct files_struct *fsp,
+			     struct vfs_default_durable_stat *is);
+
 /**
  * @brief A handle has come back, its file is open and its stat is fresh: has
  * the file changed since was? Then a lease with R and without W is of the next
