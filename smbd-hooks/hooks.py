@@ -1566,8 +1566,20 @@ void phstore_leases_db_take(const struct GUID *client_guid,
     hook("open-lease-locals", "source3/smbd/durable.c",
          "after", "uint16_t lease_version = 0, epoch = 0;", """
 	struct phstore_lease_value phstore_lease;
+	uint16_t phstore_epoch;
 	bool phstore_kept;
 """, scope="function vfs_default_durable_reconnect_lease"),
+
+    # A client that names no epoch was told the same one each time
+    hook("lease-renew-known", "source3/smbd/durable.c",
+         "before", "if (!(current_state & SMB2_LEASE_HANDLE)) {",
+         "	phstore_epoch = epoch;",
+         scope="function vfs_default_durable_reconnect_lease"),
+
+    hook("lease-renew-later", "source3/smbd/durable.c",
+         "after", "epoch = state->lease->lease_epoch;",
+         "		epoch = phstore_lease_later(epoch, phstore_epoch);",
+         scope="function vfs_default_durable_reconnect_lease"),
 
     hook("left-lease-claim", "source3/smbd/durable.c",
          "before", "lease = *state->lease;",
@@ -1592,6 +1604,32 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 	}
 
 """, scope="function vfs_default_durable_reconnect_fn"),
+
+    # It is nobody's then, and not what its client is told of when it opens
+    # the file anew
+    hook("lease-of-failed", "source3/smbd/durable.c",
+         "after", "del_share_mode(lck, fsp);", """
+		if (e.op_type == LEASE_OPLOCK) {
+			(void)remove_lease_if_stale(
+				lck, &e.client_guid, &e.lease_key);
+		}
+""", scope="function vfs_default_durable_reconnect_fn"),
+
+    # A lease's break is sent to its first entry, whose smbd may be gone
+    hook("lease-living-state", "source3/smbd/smb2_oplock.c",
+         "after", "struct break_to_none_state {",
+         "	struct share_mode_lock *phstore_lck;"),
+
+    hook("lease-living-lock", "source3/smbd/smb2_oplock.c",
+         "before", "ok = share_mode_forall_leases(lck, "
+         "do_break_lease_to_none, &state);",
+         "	state.phstore_lck = lck;",
+         scope="function contend_level2_oplocks_begin_default"),
+
+    hook("lease-living-entry", "source3/smbd/smb2_oplock.c",
+         "before", "send_break_to_none(state->sconn->msg_ctx, &state->id, e);",
+         "	phstore_open_lease_living(state->phstore_lck, e);",
+         scope="function do_break_lease_to_none"),
 
     # With locks, and without W, upstream closes it at a disconnect
     hook("left-locks", "source3/smbd/durable.c",

@@ -82,8 +82,9 @@ void phstore_open_give_up(struct files_struct *fsp)
 	struct server_id self = messaging_server_id(fsp->conn->sconn->msg_ctx);
 	struct server_id dead = self;
 	struct share_mode_lock *lck = NULL;
+	bool is_kept = dbwrap_phstore_progress()->store != NULL;
 	bool ok = fsp->op->global->persistent &&
-		  phstore_open_is_sure(fsp->op) &&
+		  (!is_kept || phstore_open_is_sure(fsp->op)) &&
 		  !dbwrap_phstore_is_exiting();
 
 	if (!ok) {
@@ -106,7 +107,10 @@ void phstore_open_give_up(struct files_struct *fsp)
 		/* the handle was taken up on another node, or closed there */
 		DBG_NOTICE("phstore: open %08"PRIx32" has no share mode of "
 			   "this smbd\n", fsp->op->global->open_global_id);
+		return;
 	}
+	/* who waits for a break, which nobody answers now */
+	share_mode_wakeup_waiters(fsp->file_id);
 }
 
 bool phstore_open_is_served(const struct smbXsrv_open_global *global)

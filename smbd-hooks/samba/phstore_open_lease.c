@@ -53,6 +53,8 @@
  * - Who opens or writes the file meanwhile leaves leases of those who are away
  *   out of the share modes' summary of all leases, by which a write knows that
  *   there is somebody to tell. Who comes back is in it again.
+ * - Samba tells the first entry of a lease of such a write. If that one's smbd
+ *   is gone, and another handle of the lease is back, it is told there.
  */
 
 #include "includes.h"
@@ -60,6 +62,8 @@
 #include "smbd/smbd.h"
 #include "smbd/globals.h"
 #include "smbd/smbXsrv_open.h"
+#include "serverid.h"
+#include "libcli/smb/smb2_lease.h"
 #include "locking/leases_db.h"
 #include "locking/share_mode_lock.h"
 #include "lib/dbwrap/dbwrap_phstore.h"
@@ -412,10 +416,21 @@ bool phstore_open_lease_back(const struct smbXsrv_open *op,
 void phstore_open_lease_stat(struct files_struct *fsp,
 			     struct vfs_default_durable_stat *is)
 {
+	const struct smbXsrv_open_global *global = fsp->op->global;
 	SMB_STRUCT_STAT st;
 	int ret;
 
 	if (fsp->oplock_type != LEASE_OPLOCK || fsp->lease == NULL) {
+		return;
+	}
+	/*
+	 * Of a file that was there, or a handle that has come back, the stat
+	 * from before others could break the lease: a change since, and its
+	 * break, may be lost later.
+	 */
+	if (global->create_action == FILE_WAS_OPENED ||
+	    global->backend_cookie.length != 0)
+	{
 		return;
 	}
 	ret = SMB_VFS_FSTAT(fsp, &st);
@@ -426,6 +441,58 @@ void phstore_open_lease_stat(struct files_struct *fsp,
 	is->st_ex_size = st.st_ex_size;
 	is->st_ex_mtime = st.st_ex_mtime;
 	is->st_ex_ctime = st.st_ex_ctime;
+}
+
+uint16_t phstore_lease_later(uint16_t a, uint16_t b)
+{
+	int16_t ahead = (int16_t)(a - b);
+
+	return (ahead > 0) ? a : b;
+}
+
+struct phstore_open_lease_find {
+	const struct share_mode_entry *of;
+	struct share_mode_entry found;
+	bool lives;
+};
+
+static bool phstore_open_lease_find_fn(struct share_mode_entry *e,
+				       bool *modified,
+				       void *private_data)
+{
+	struct phstore_open_lease_find *find = private_data;
+	bool same;
+
+	same = e->op_type == LEASE_OPLOCK &&
+	       smb2_lease_equal(&e->client_guid,
+				&e->lease_key,
+				&find->of->client_guid,
+				&find->of->lease_key);
+	if (!same) {
+		return false;
+	}
+	find->lives = serverid_exists(&e->pid);
+	if (find->lives) {
+		find->found = *e;
+	}
+	return find->lives;
+}
+
+void phstore_open_lease_living(struct share_mode_lock *lck,
+			       struct share_mode_entry *e)
+{
+	struct phstore_open_lease_find find = { .of = e };
+	bool ok;
+
+	ok = serverid_exists(&e->pid);
+	if (ok) {
+		return;
+	}
+	ok = share_mode_forall_entries(
+		lck, phstore_open_lease_find_fn, &find);
+	if (ok && find.lives) {
+		*e = find.found;
+	}
 }
 
 static bool phstore_open_is_changed(const SMB_STRUCT_STAT *is,
@@ -483,6 +550,10 @@ NTSTATUS phstore_open_lease_renew(struct files_struct *fsp,
 			       &required,
 			       &version,
 			       &epoch);
+	if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND)) {
+		/* in a cluster: not known to be the newest, nobody has R by it */
+		return NT_STATUS_OK;
+	}
 	if (!NT_STATUS_IS_OK(status)) {
 		return status;
 	}
@@ -494,7 +565,8 @@ NTSTATUS phstore_open_lease_renew(struct files_struct *fsp,
 	if (version >= 2 && state == SMB2_LEASE_READ &&
 	    fsp->op->global->persistent)
 	{
-		/* upstream's, it has the next epoch */
+		/* upstream's: leases.tdb has the next epoch */
+		(void)fsp_lease_update(fsp);
 		return NT_STATUS_OK;
 	}
 	if (version >= 2) {

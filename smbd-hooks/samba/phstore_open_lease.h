@@ -16,6 +16,7 @@ struct smbd_server_connection;
 struct smb2_lease;
 struct smb2_lease_key;
 struct file_id;
+struct share_mode_entry;
 struct share_mode_lock;
 struct vfs_default_durable_stat;
 
@@ -84,7 +85,17 @@ bool phstore_open_lease_is_half(struct files_struct *fsp,
 				const struct smb2_lease *claimed,
 				uint32_t *state);
 
-/** @brief The file as it is, where a lease is granted: for the next. */
+/** @brief The later of two epochs of a lease. */
+uint16_t phstore_lease_later(uint16_t a, uint16_t b);
+
+/**
+ * @brief e has a lease and is to be told of a break that nobody waits for. If
+ * its smbd is gone, *e becomes another entry of the lease whose smbd lives.
+ */
+void phstore_open_lease_living(struct share_mode_lock *lck,
+			       struct share_mode_entry *e);
+
+/** @brief The file as CREATE made it: for the next. */
 void phstore_open_lease_stat(struct files_struct *fsp,
 			     struct vfs_default_durable_stat *is);
 
