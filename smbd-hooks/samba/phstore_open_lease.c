@@ -551,7 +551,7 @@ NTSTATUS phstore_open_lease_renew(struct files_struct *fsp,
 			       &version,
 			       &epoch);
 	if (NT_STATUS_EQUAL(status, NT_STATUS_NOT_FOUND)) {
-		/* in a cluster: not known to be the newest, nobody has R by it */
+		/* in a cluster: not known to be the newest; R by none */
 		return NT_STATUS_OK;
 	}
 	if (!NT_STATUS_IS_OK(status)) {
