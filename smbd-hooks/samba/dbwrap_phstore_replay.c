@@ -307,7 +307,7 @@ static void replay_take(struct db_context *db,
 	struct db_record *rec = NULL;
 	TDB_DATA value = {};
 	NTSTATUS status;
-	int cmp;
+	bool is_same;
 
 	/* locking a record makes one */
 	status = clu_parse_record(db, key, replay_entry_parser, &e);
@@ -331,8 +331,8 @@ static void replay_take(struct db_context *db,
 		return;
 	}
 	value = dbwrap_record_get_value(rec);
-	cmp = tdb_data_cmp(value, id);
-	if (cmp == 0) {
+	is_same = tdb_data_equal(value, id);
+	if (is_same) {
 		status = dbwrap_record_delete(rec);
 	}
 	TALLOC_FREE(rec);
