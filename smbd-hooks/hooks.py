@@ -1595,10 +1595,9 @@ void phstore_leases_db_take(const struct GUID *client_guid,
          scope="function vfs_default_durable_cookie"),
 
     hook("lease-renew", "source3/smbd/durable.c",
-         "before", "ok = vfs_default_durable_reconnect_check_stat("
-         "&state->cookie.stat_info,", """
+         "before", "state->smb1req->chain_fsp = fsp;", """
 	state->status = phstore_open_lease_renew(
-		fsp, lck, &state->cookie.stat_info);
+		fsp, lck, &e, &state->cookie.stat_info);
 	if (!NT_STATUS_IS_OK(state->status)) {
 		goto fail;
 	}
@@ -1616,20 +1615,28 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 """, scope="function vfs_default_durable_reconnect_fn"),
 
     # A lease's break is sent to its first entry, whose smbd may be gone
-    hook("lease-living-state", "source3/smbd/smb2_oplock.c",
+    hook("lease-told", "source3/smbd/smb2_oplock.c",
          "after", "struct break_to_none_state {",
-         "	struct share_mode_lock *phstore_lck;"),
+         "	struct phstore_leases_told *phstore_told;"),
 
-    hook("lease-living-lock", "source3/smbd/smb2_oplock.c",
-         "before", "ok = share_mode_forall_leases(lck, "
-         "do_break_lease_to_none, &state);",
-         "	state.phstore_lck = lck;",
-         scope="function contend_level2_oplocks_begin_default"),
-
-    hook("lease-living-entry", "source3/smbd/smb2_oplock.c",
-         "before", "send_break_to_none(state->sconn->msg_ctx, &state->id, e);",
-         "	phstore_open_lease_living(state->phstore_lck, e);",
+    hook("lease-told-one", "source3/smbd/smb2_oplock.c",
+         "after", "send_break_to_none(state->sconn->msg_ctx, &state->id, e);",
+         "	phstore_leases_told_add(&state->phstore_told, e);",
          scope="function do_break_lease_to_none"),
+
+    hook("lease-told-other", "source3/smbd/smb2_oplock.c",
+         "after", "if (e->op_type == LEASE_OPLOCK) {", """
+		if (phstore_leases_told_is_other(&state->phstore_told, e)) {
+			send_break_to_none(state->sconn->msg_ctx,
+					   &state->id,
+					   e);
+		}
+""", scope="function do_break_oplock_to_none"),
+
+    hook("lease-living", "source3/smbd/smb2_oplock.c",
+         "before", "stale = share_entry_stale_pid(e);",
+         "	phstore_open_lease_living(state->lck, e);",
+         scope="function delay_for_handle_lease_break_fn"),
 
     # With locks, and without W, upstream closes it at a disconnect
     hook("left-locks", "source3/smbd/durable.c",

@@ -102,15 +102,13 @@ void phstore_open_give_up(struct files_struct *fsp)
 		fsp->op->global->open_persistent_id,
 		dead,
 		UINT64_MAX);
+	/* who waits for a break, which nobody answers now, is woken by it */
 	TALLOC_FREE(lck);
 	if (!ok) {
 		/* the handle was taken up on another node, or closed there */
 		DBG_NOTICE("phstore: open %08"PRIx32" has no share mode of "
 			   "this smbd\n", fsp->op->global->open_global_id);
-		return;
 	}
-	/* who waits for a break, which nobody answers now */
-	share_mode_wakeup_waiters(fsp->file_id);
 }
 
 bool phstore_open_is_served(const struct smbXsrv_open_global *global)

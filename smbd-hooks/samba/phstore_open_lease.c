@@ -49,12 +49,16 @@
  *   came back), is acquired anew: it gets the next epoch, as R alone does
  *   always. Who has the same lease of a later epoch drops what he read; a
  *   change of his own costs him that, too. A lease without epochs is taken
- *   away. The H of that lease is not concerned.
+ *   away. The H of that lease is not concerned. But while a break that he was
+ *   told of is not acknowledged, a later epoch with the state from before it
+ *   would undo it: then the break goes on to none.
  * - Who opens or writes the file meanwhile leaves leases of those who are away
  *   out of the share modes' summary of all leases, by which a write knows that
  *   there is somebody to tell. Who comes back is in it again.
- * - Samba tells the first entry of a lease of such a write. If that one's smbd
- *   is gone, and another handle of the lease is back, it is told there.
+ * - Samba tells the first entry of a lease of a break. If that one's smbd is
+ *   gone, another handle of the lease may be back: of a write all smbds that
+ *   have the lease are told, as asking who lives may take long; for a rename,
+ *   which asks anyway, one that lives.
  */
 
 #include "includes.h"
@@ -63,6 +67,7 @@
 #include "smbd/globals.h"
 #include "smbd/smbXsrv_open.h"
 #include "serverid.h"
+#include "lib/util/server_id.h"
 #include "libcli/smb/smb2_lease.h"
 #include "locking/leases_db.h"
 #include "locking/share_mode_lock.h"
@@ -428,7 +433,7 @@ void phstore_open_lease_stat(struct files_struct *fsp,
 	 * from before others could break the lease: a change since, and its
 	 * break, may be lost later.
 	 */
-	if (global->create_action == FILE_WAS_OPENED ||
+	if (global->create_action != FILE_WAS_CREATED ||
 	    global->backend_cookie.length != 0)
 	{
 		return;
@@ -450,9 +455,75 @@ uint16_t phstore_lease_later(uint16_t a, uint16_t b)
 	return (ahead > 0) ? a : b;
 }
 
+static bool phstore_open_lease_same(const struct share_mode_entry *a,
+				    const struct share_mode_entry *b)
+{
+	return a->op_type == LEASE_OPLOCK && b->op_type == LEASE_OPLOCK &&
+	       smb2_lease_equal(&a->client_guid,
+				&a->lease_key,
+				&b->client_guid,
+				&b->lease_key);
+}
+
+struct phstore_leases_told {
+	struct share_mode_entry *entries;
+};
+
+void phstore_leases_told_add(struct phstore_leases_told **told,
+			     const struct share_mode_entry *e)
+{
+	struct phstore_leases_told *t = *told;
+	struct share_mode_entry *entries = NULL;
+	size_t num;
+
+	if (t == NULL) {
+		t = talloc_zero(talloc_tos(), struct phstore_leases_told);
+		if (t == NULL) {
+			goto nomem;
+		}
+		*told = t;
+	}
+	num = talloc_array_length(t->entries);
+	entries = talloc_realloc(t, t->entries, struct share_mode_entry,
+				 num + 1);
+	if (entries == NULL) {
+		goto nomem;
+	}
+	entries[num] = *e;
+	t->entries = entries;
+	return;
+
+nomem:
+	DBG_ERR("phstore: out of memory\n");
+}
+
+bool phstore_leases_told_is_other(struct phstore_leases_told **told,
+				  const struct share_mode_entry *e)
+{
+	struct phstore_leases_told *t = *told;
+	size_t num = (t != NULL) ? talloc_array_length(t->entries) : 0;
+	bool is_told = false;
+	size_t i;
+
+	for (i = 0; i < num; i++) {
+		if (!phstore_open_lease_same(&t->entries[i], e)) {
+			continue;
+		}
+		if (server_id_equal(&t->entries[i].pid, &e->pid)) {
+			return false;
+		}
+		is_told = true;
+	}
+	if (is_told) {
+		phstore_leases_told_add(told, e);
+	}
+	return is_told;
+}
+
 struct phstore_open_lease_find {
 	const struct share_mode_entry *of;
 	struct share_mode_entry found;
+	bool is_asked;
 	bool lives;
 };
 
@@ -461,19 +532,20 @@ static bool phstore_open_lease_find_fn(struct share_mode_entry *e,
 				       void *private_data)
 {
 	struct phstore_open_lease_find *find = private_data;
-	bool same;
 
-	same = e->op_type == LEASE_OPLOCK &&
-	       smb2_lease_equal(&e->client_guid,
-				&e->lease_key,
-				&find->of->client_guid,
-				&find->of->lease_key);
-	if (!same) {
+	if (!phstore_open_lease_same(e, find->of) ||
+	    server_id_equal(&e->pid, &find->of->pid))
+	{
 		return false;
 	}
-	find->lives = serverid_exists(&e->pid);
-	if (find->lives) {
+	if (!find->is_asked) {
+		find->is_asked = true;
+		find->found = *find->of;
+		find->lives = serverid_exists(&find->of->pid);
+	}
+	if (!find->lives) {
 		find->found = *e;
+		find->lives = serverid_exists(&e->pid);
 	}
 	return find->lives;
 }
@@ -484,10 +556,6 @@ void phstore_open_lease_living(struct share_mode_lock *lck,
 	struct phstore_open_lease_find find = { .of = e };
 	bool ok;
 
-	ok = serverid_exists(&e->pid);
-	if (ok) {
-		return;
-	}
 	ok = share_mode_forall_entries(
 		lck, phstore_open_lease_find_fn, &find);
 	if (ok && find.lives) {
@@ -498,7 +566,7 @@ void phstore_open_lease_living(struct share_mode_lock *lck,
 static bool phstore_open_is_changed(const SMB_STRUCT_STAT *is,
 				    const struct vfs_default_durable_stat *was)
 {
-	return is->st_ex_size != was->st_ex_size ||
+	return (uint64_t)is->st_ex_size != was->st_ex_size ||
 	       !timespec_equal(&is->st_ex_mtime, &was->st_ex_mtime) ||
 	       !timespec_equal(&is->st_ex_ctime, &was->st_ex_ctime);
 }
@@ -517,6 +585,7 @@ static void phstore_open_lease_summed(struct files_struct *fsp,
 
 NTSTATUS phstore_open_lease_renew(struct files_struct *fsp,
 				  struct share_mode_lock *lck,
+				  const struct share_mode_entry *e,
 				  const struct vfs_default_durable_stat *was)
 {
 	uint32_t state = 0;
@@ -526,6 +595,7 @@ NTSTATUS phstore_open_lease_renew(struct files_struct *fsp,
 	uint16_t epoch = 0;
 	bool breaking = false;
 	bool may_read;
+	bool is_told;
 	bool ok;
 	NTSTATUS status;
 
@@ -562,7 +632,19 @@ NTSTATUS phstore_open_lease_renew(struct files_struct *fsp,
 	if (!may_read) {
 		return NT_STATUS_OK;
 	}
-	if (version >= 2 && state == SMB2_LEASE_READ &&
+	/* by another handle of the lease that is served here */
+	is_told = breaking && requested != state &&
+		  fsp->lease->ref_count > 1;
+	if (is_told || (breaking && version < 2)) {
+		if (required & SMB2_LEASE_READ) {
+			send_break_message(fsp->conn->sconn->msg_ctx,
+					   &fsp->file_id,
+					   e,
+					   SMB2_LEASE_NONE);
+		}
+		return NT_STATUS_OK;
+	}
+	if (version >= 2 && state == SMB2_LEASE_READ && !breaking &&
 	    fsp->op->global->persistent)
 	{
 		/* upstream's: leases.tdb has the next epoch */
@@ -573,9 +655,6 @@ NTSTATUS phstore_open_lease_renew(struct files_struct *fsp,
 		epoch += 1;
 	} else {
 		state = SMB2_LEASE_NONE;
-		breaking = false;
-		requested = 0;
-		required = 0;
 	}
 	status = leases_db_set(fsp_client_guid(fsp),
 			       &fsp->lease->lease.lease_key,

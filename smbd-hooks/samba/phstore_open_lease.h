@@ -18,6 +18,7 @@ struct smb2_lease_key;
 struct file_id;
 struct share_mode_entry;
 struct share_mode_lock;
+struct phstore_leases_told;
 struct vfs_default_durable_stat;
 
 /** @brief An open's record was read: its lease, too. Out of memory: none. */
@@ -89,8 +90,23 @@ bool phstore_open_lease_is_half(struct files_struct *fsp,
 uint16_t phstore_lease_later(uint16_t a, uint16_t b);
 
 /**
- * @brief e has a lease and is to be told of a break that nobody waits for. If
- * its smbd is gone, *e becomes another entry of the lease whose smbd lives.
+ * @brief A break of the lease of this entry was sent to its smbd. *told: on
+ * talloc_tos(), NULL at first.
+ */
+void phstore_leases_told_add(struct phstore_leases_told **told,
+			     const struct share_mode_entry *e);
+
+/**
+ * @brief Was it sent to another smbd that has the lease, and is to be sent to
+ * that of this entry, too? True once for each smbd.
+ */
+bool phstore_leases_told_is_other(struct phstore_leases_told **told,
+				  const struct share_mode_entry *e);
+
+/**
+ * @brief e has a lease and is to be told of a break. If its smbd is gone, *e
+ * becomes another entry of the lease whose smbd lives. On another node this
+ * waits for ctdb's answer; if one smbd has all of the lease, nobody is asked.
  */
 void phstore_open_lease_living(struct share_mode_lock *lck,
 			       struct share_mode_entry *e);
@@ -102,12 +118,14 @@ void phstore_open_lease_stat(struct files_struct *fsp,
 /**
  * @brief A handle has come back, its file is open and its stat is fresh: has
  * the file changed since was? Then a lease with R and without W is of the next
- * epoch. The share mode is locked.
+ * epoch, or broken. e is its entry. The share mode is locked. Nothing that may
+ * refuse the handle comes after it.
  *
  * @return an error of leases.tdb
  */
 NTSTATUS phstore_open_lease_renew(struct files_struct *fsp,
 				  struct share_mode_lock *lck,
+				  const struct share_mode_entry *e,
 				  const struct vfs_default_durable_stat *was);
 
 #endif /* PHSTORE_OPEN_LEASE_H */

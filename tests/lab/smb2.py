@@ -215,6 +215,7 @@ class Connection:
         self.preauth = b"\0" * 64
         self.pending = {}
         self.breaks = []
+        self.break_epoch = 0		# of the last one of a lease
         self.ack_breaks = True
         self.server_capabilities = 0
         self.received = b""
@@ -367,6 +368,7 @@ class Connection:
         key = message[72:88]
         current, new = struct.unpack_from("<II", message, 88)
         self.breaks.append((key, current, new))
+        self.break_epoch = epoch
         if flags & 1 and self.ack_breaks:
             self.send(OPLOCK_BREAK, _lease_ack(key, new), self.any_tree)
 
@@ -708,14 +710,17 @@ class Tree:
         return self.conn.wait(self.send(SET_INFO, struct.pack(
             "<HBBIHHI16sB", 33, 1, 13, 1, 64 + 32, 0, 0, op.file_id, 1)))
 
-    def rename(self, op, name):
+    def rename_send(self, op, name):
         """2.2.39: FileRenameInformation, [MS-FSCC] 2.4.42.2"""
         name = name.encode("utf-16-le")
         info = struct.pack("<B7xQI", 0, 0, len(name)) + name
         info = info.ljust(24, b"\0")
-        return self.conn.wait(self.send(SET_INFO, struct.pack(
+        return self.send(SET_INFO, struct.pack(
             "<HBBIHHI16s", 33, 1, 10, len(info), 64 + 32, 0, 0,
-            op.file_id) + info))
+            op.file_id) + info)
+
+    def rename(self, op, name):
+        return self.conn.wait(self.rename_send(op, name))
 
     def flush(self, op):
         """2.2.17"""
