@@ -1561,6 +1561,28 @@ void phstore_leases_db_take(const struct GUID *client_guid,
 		}
 		goto fsp_lease;
 	}
+	if (NT_STATUS_IS_OK(status) && breaking &&
+	    !state->op->global->persistent &&
+	    !phstore_lease_is_held(fsp, &e->lease_key))
+	{
+		/* what was not acknowledged is told again */
+		status = leases_db_set(&e->client_guid,
+				       &e->lease_key,
+				       current_state,
+				       breaking,
+				       current_state,
+				       breaking_to_required,
+				       lease_version,
+				       epoch);
+		if (!NT_STATUS_IS_OK(status)) {
+			return status;
+		}
+		send_break_message(fsp->conn->sconn->msg_ctx,
+				   &fsp->file_id,
+				   e,
+				   breaking_to_required);
+		goto fsp_lease;
+	}
 """, scope="function vfs_default_durable_reconnect_lease"),
 
     hook("open-lease-locals", "source3/smbd/durable.c",

@@ -37,8 +37,9 @@
  *   leases.tdb does. Unless its client knows of the raise: there may have been
  *   a handle since that was closed, or is elsewhere.
  * - A break that was under way goes on, if the client has not come down to
- *   what was asked. Not with a durable handle that is not persistent: whoever
- *   wanted the break has taken the file by now.
+ *   what was asked. Not with a durable handle that is not persistent if
+ *   leases.tdb does not know of it: whoever wanted the break has taken the
+ *   file by now.
  * - The later epoch of the two counts ([MS-SMB2] 3.3.5.9.11: the epoch tells
  *   a client which of two answers is the newer).
  * - A saved break of a client that is away is in leases.tdb only, see
@@ -635,7 +636,7 @@ NTSTATUS phstore_open_lease_renew(struct files_struct *fsp,
 	/* by another handle of the lease that is served here */
 	is_told = breaking && requested != state &&
 		  fsp->lease->ref_count > 1;
-	if (is_told || (breaking && version < 2)) {
+	if (is_told) {
 		if (required & SMB2_LEASE_READ) {
 			send_break_message(fsp->conn->sconn->msg_ctx,
 					   &fsp->file_id,
@@ -654,7 +655,11 @@ NTSTATUS phstore_open_lease_renew(struct files_struct *fsp,
 	if (version >= 2) {
 		epoch += 1;
 	} else {
+		/* of a break that is saved nobody was told */
 		state = SMB2_LEASE_NONE;
+		breaking = false;
+		requested = 0;
+		required = 0;
 	}
 	status = leases_db_set(fsp_client_guid(fsp),
 			       &fsp->lease->lease.lease_key,

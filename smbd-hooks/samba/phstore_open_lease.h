@@ -118,8 +118,7 @@ void phstore_open_lease_stat(struct files_struct *fsp,
 /**
  * @brief A handle has come back, its file is open and its stat is fresh: has
  * the file changed since was? Then a lease with R and without W is of the next
- * epoch, or broken. e is its entry. The share mode is locked. Nothing that may
- * refuse the handle comes after it.
+ * epoch, or broken. e is its entry. The share mode is locked.
  *
  * @return an error of leases.tdb
  */
