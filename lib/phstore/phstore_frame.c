@@ -157,7 +157,8 @@ bool phstore_frame_pull_hdr(const uint8_t *buf,
 		.durable = phstore_pull_u64(buf + 32),
 	};
 	if (hdr->len < PHSTORE_FRAME_HDR || hdr->len > PHSTORE_FRAME_MAX ||
-	    hdr->len % PHSTORE_FRAME_ALIGN != 0)
+	    hdr->len % PHSTORE_FRAME_ALIGN != 0 ||
+	    hdr->durable % PHSTORE_FRAME_ALIGN != 0)
 	{
 		return false;
 	}

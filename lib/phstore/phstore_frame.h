@@ -22,7 +22,8 @@
  *   14 u16 num_ops   seal, clear: 0
  *   16 u64 lsn       log position of byte 0 of this frame
  *   24 u64 epoch     of the writer
- *   32 u64 durable   everything below this LSN was synced when written
+ *   32 u64 durable   everything below this LSN was synced when written; a
+ *                    multiple of 8
  *
  *   then num_ops times, without padding in between
  *    0 u8  kind      1 put, 2 delete

@@ -301,7 +301,7 @@ static size_t make_frame(uint8_t *buf, struct phstore_frame_hdr *hdr,
 		.num_ops = num_ops,
 		.lsn = lsn,
 		.epoch = rnd(),
-		.durable = rnd(),
+		.durable = rnd() & ~(uint64_t)7,
 	};
 	hdr->len = (len + 7) & ~(size_t)7;
 	memset(buf + len, 0, hdr->len - len);
@@ -341,6 +341,13 @@ static void test_frame(void **state)
 						 true, &out));
 		assert_false(phstore_frame_check(buf, 39, lsn, seed, true,
 						 &out));
+		/* no position: a superblock with it could not be read */
+		in.durable += 4;
+		phstore_frame_push(buf, &in, seed);
+		assert_false(phstore_frame_check(buf, len, lsn, seed, true,
+						 &out));
+		in.durable -= 4;
+		phstore_frame_push(buf, &in, seed);
 		/* any changed bit is seen, padding included */
 		i = rnd() % (len * 8);
 		buf[i / 8] ^= 1 << (i % 8);
