@@ -142,6 +142,7 @@ class Story:
         self.c = cluster
         self.ann = None
         self.op = None
+        self.lease = 0
         self.figures = {}
 
     # ---- chapters
@@ -172,6 +173,9 @@ class Story:
             tree.create, "report.txt",
             lease=smb2.LEASE_R | smb2.LEASE_W | smb2.LEASE_H)
         s.expect(self.op.persistent, "the handle is not persistent")
+        self.lease = self.op.lease_state
+        s.expect(self.lease & smb2.LEASE_W or c.backend != "ctdb",
+                 "a lease without W")
         s.say("Through %s on node %d: a persistent handle, lease %s," % (
             self.address.host, c.holder(0),
             smb2.lease_name(self.op.lease_state)), seconds)
@@ -191,6 +195,7 @@ class Story:
         who = "the leader" if victim == c.leader() else "not the leader"
         alive = [i for i in range(c.count) if i != victim]
         other = self.ann.tree.create(draft, share=smb2.SHARE_NONE)
+        self.note_breaks()
         s.say("Ann has a second handle, on %s." % draft)
         bob = Asker(c[alive[0]], draft)
         began = time.monotonic()
@@ -205,12 +210,11 @@ class Story:
             answers = bob.stop()
         recovery = self.recovery_seconds(alive[0])
         self.figures[name] = seconds
-        s.expect(back[0].persistent_id == self.op.persistent_id,
-                 "another handle came back")
-        s.say("Ann followed %s to node %s, has her handles back and wrote, "
-              "%.2f s after it (the recovery itself took %.2f s)." % (
-                  self.address.host, c.holder(0, alive[0]), seconds,
-                  recovery))
+        self.is_back(back[0])
+        s.say("Ann followed %s to node %s, has her handles back (lease %s) "
+              "and wrote, %.2f s after it (the recovery itself took %.2f s)." %
+              (self.address.host, c.holder(0, alive[0]),
+               smb2.lease_name(self.op.lease_state), seconds, recovery))
         if told:
             lines = told(began)
             s.say("A witness had told her %.2f s after it: %s." % (
@@ -221,7 +225,6 @@ class Story:
                  (draft, answers))
         s.say("Bob asked for %s %d times meanwhile: NT_STATUS_%s." % (
             draft, len(answers), ", ".join(sorted(set(answers)))))
-        self.op = back[0]
         self.ann.tree.close(back[1])
         self.closed = back[1]
         s.say("She closed %s there." % draft)
@@ -233,6 +236,7 @@ class Story:
         told so far, as a function; None where there is no such service.
         """
         if not self.c.witness:
+            self.step.say("There is no witness service here.")
             return None
         path = os.path.join(self.c.dir, "witness.%d" % self.step.number)
         with open(path, "wb") as out:
@@ -328,8 +332,9 @@ class Story:
             conn = self.ann.conn
             conn.wait(conn.echo_send(), timeout=5.0)
         except (smb2.Gone, smb2.Late):
+            self.note_breaks()
             back, seen = return_of(self.ann, [self.op])
-            self.op = back[0]
+            self.is_back(back[0])
             self.step.say("%s is on node %s now: Ann has her handle there." %
                           (self.address.host, self.c.holder(0, ask)))
 
@@ -337,6 +342,7 @@ class Story:
         s, c = self.step, self.c
         s.chapter(name)
         _, seconds = timed(how)
+        self.note_breaks()
         self.ann.drop()
         s.say("No node runs any more.", seconds)
         began = time.monotonic()
@@ -346,10 +352,9 @@ class Story:
               time.monotonic() - began)
         self.bob_is_refused(c[1], ann_away=True)
         back, seen = return_of(self.ann, [self.op])
-        s.expect(back[0].persistent_id == self.op.persistent_id,
-                 "another handle came back")
-        self.op = back[0]
-        s.say("Ann has her handle again.")
+        self.is_back(back[0])
+        s.say("Ann has her handle again, lease %s." %
+              smb2.lease_name(self.op.lease_state))
         self.bob_is_refused(c[1], ann_away=False)
 
     def the_end(self):
@@ -366,6 +371,26 @@ class Story:
         s.passed()
 
     # ---- helpers
+
+    def note_breaks(self):
+        for key, _, new in self.ann.conn.breaks:
+            if key == self.op.lease_key:
+                self.lease &= new
+
+    def is_back(self, op):
+        """
+        It is the handle she had, with its lease. A shared lease of a file
+        with locks may be gone.
+        """
+        s = self.step
+        s.expect(op.persistent_id == self.op.persistent_id,
+                 "another handle came back")
+        s.expect(op.lease_state == self.lease or
+                 (not self.lease & smb2.LEASE_W and op.lease_state == 0),
+                 "she had lease %d, and got %d" %
+                 (self.lease, op.lease_state))
+        self.lease = op.lease_state
+        self.op = op
 
     def wait_addresses(self):
         c = self.c
