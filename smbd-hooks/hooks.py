@@ -1639,7 +1639,7 @@ void phstore_leases_db_take(const struct GUID *client_guid,
     # A lease's break is sent to its first entry, whose smbd may be gone
     hook("lease-told", "source3/smbd/smb2_oplock.c",
          "after", "struct break_to_none_state {",
-         "	struct phstore_leases_told *phstore_told;"),
+         "	struct share_mode_entry *phstore_told;"),
 
     hook("lease-told-one", "source3/smbd/smb2_oplock.c",
          "after", "send_break_to_none(state->sconn->msg_ctx, &state->id, e);",

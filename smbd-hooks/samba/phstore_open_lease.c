@@ -392,7 +392,6 @@ bool phstore_open_lease_back(const struct smbXsrv_open *op,
 {
 	const struct phstore_lease_value *kept =
 		phstore_open_lease_kept(op, key);
-	int16_t ahead;
 
 	*lease = (struct phstore_lease_value) {
 		.key = { key->data[0], key->data[1] },
@@ -404,9 +403,11 @@ bool phstore_open_lease_back(const struct smbXsrv_open *op,
 		return false;
 	}
 	lease->state &= kept->state;
-	ahead = (int16_t)(claimed->lease_epoch - kept->epoch);
-	if (claimed->lease_version < 2 || ahead < 0) {
+	if (claimed->lease_version < 2) {
 		lease->epoch = kept->epoch;
+	} else {
+		lease->epoch = phstore_lease_later(claimed->lease_epoch,
+						   kept->epoch);
 	}
 	if (kept->breaking && op->global->persistent &&
 	    (lease->state & ~kept->breaking_to_required) != 0)
@@ -466,51 +467,36 @@ static bool phstore_open_lease_same(const struct share_mode_entry *a,
 				&b->lease_key);
 }
 
-struct phstore_leases_told {
-	struct share_mode_entry *entries;
-};
-
-void phstore_leases_told_add(struct phstore_leases_told **told,
+void phstore_leases_told_add(struct share_mode_entry **told,
 			     const struct share_mode_entry *e)
 {
-	struct phstore_leases_told *t = *told;
+	size_t num = talloc_array_length(*told);
 	struct share_mode_entry *entries = NULL;
-	size_t num;
 
-	if (t == NULL) {
-		t = talloc_zero(talloc_tos(), struct phstore_leases_told);
-		if (t == NULL) {
-			goto nomem;
-		}
-		*told = t;
-	}
-	num = talloc_array_length(t->entries);
-	entries = talloc_realloc(t, t->entries, struct share_mode_entry,
+	entries = talloc_realloc(talloc_tos(), *told, struct share_mode_entry,
 				 num + 1);
 	if (entries == NULL) {
-		goto nomem;
+		DBG_ERR("phstore: out of memory\n");
+		return;
 	}
 	entries[num] = *e;
-	t->entries = entries;
-	return;
-
-nomem:
-	DBG_ERR("phstore: out of memory\n");
+	*told = entries;
 }
 
-bool phstore_leases_told_is_other(struct phstore_leases_told **told,
+bool phstore_leases_told_is_other(struct share_mode_entry **told,
 				  const struct share_mode_entry *e)
 {
-	struct phstore_leases_told *t = *told;
-	size_t num = (t != NULL) ? talloc_array_length(t->entries) : 0;
+	size_t num = talloc_array_length(*told);
 	bool is_told = false;
 	size_t i;
 
 	for (i = 0; i < num; i++) {
-		if (!phstore_open_lease_same(&t->entries[i], e)) {
+		const struct share_mode_entry *t = &(*told)[i];
+
+		if (!phstore_open_lease_same(t, e)) {
 			continue;
 		}
-		if (server_id_equal(&t->entries[i].pid, &e->pid)) {
+		if (server_id_equal(&t->pid, &e->pid)) {
 			return false;
 		}
 		is_told = true;

@@ -18,7 +18,6 @@ struct smb2_lease_key;
 struct file_id;
 struct share_mode_entry;
 struct share_mode_lock;
-struct phstore_leases_told;
 struct vfs_default_durable_stat;
 
 /** @brief An open's record was read: its lease, too. Out of memory: none. */
@@ -90,17 +89,17 @@ bool phstore_open_lease_is_half(struct files_struct *fsp,
 uint16_t phstore_lease_later(uint16_t a, uint16_t b);
 
 /**
- * @brief A break of the lease of this entry was sent to its smbd. *told: on
- * talloc_tos(), NULL at first.
+ * @brief A break of the lease of this entry was sent to its smbd. *told: a
+ * talloc array on talloc_tos(), NULL at first.
  */
-void phstore_leases_told_add(struct phstore_leases_told **told,
+void phstore_leases_told_add(struct share_mode_entry **told,
 			     const struct share_mode_entry *e);
 
 /**
  * @brief Was it sent to another smbd that has the lease, and is to be sent to
  * that of this entry, too? True once for each smbd.
  */
-bool phstore_leases_told_is_other(struct phstore_leases_told **told,
+bool phstore_leases_told_is_other(struct share_mode_entry **told,
 				  const struct share_mode_entry *e);
 
 /**

@@ -653,6 +653,11 @@ class Client:
                     raise
                 time.sleep(0.02)
 
+    def wait_break(self, what, seconds=120.0):
+        """Until a break is in conn.breaks."""
+        wait_until(lambda: self.conn.drain(0.1) or self.conn.breaks, what,
+                   seconds)
+
     def drop(self):
         """Lose the connection without a word."""
         if self.conn is not None:
